@@ -1,0 +1,1 @@
+//! Membership in a flannel network: lease life cycle and `subnet.env`.

@@ -1,0 +1,1 @@
+//! Kernel state that canal owns on the host: desired state, read-back, difference.

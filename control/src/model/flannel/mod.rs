@@ -1,0 +1,1 @@
+//! flannel's etcd v3 data model: keys, network config, lease values.

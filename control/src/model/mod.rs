@@ -1,0 +1,3 @@
+//! The data models of other systems, decoded once into checked types.
+
+pub mod flannel;

@@ -1,0 +1,3 @@
+//! canal's packet core.
+
+pub mod net;

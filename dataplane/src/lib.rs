@@ -1,3 +1,7 @@
 //! canal's packet core.
 
+pub mod frame;
+pub mod limits;
 pub mod net;
+pub mod offload;
+pub mod port;

@@ -1,7 +1,12 @@
 //! canal's packet core.
 
+pub mod counters;
 pub mod frame;
 pub mod limits;
 pub mod net;
 pub mod offload;
 pub mod port;
+pub mod spec;
+pub mod tables;
+pub mod verdict;
+pub mod wire;

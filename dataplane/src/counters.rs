@@ -1,0 +1,112 @@
+//! Counters of one worker: written by it alone, read by anyone.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::verdict::DropReason;
+
+/// A number that one thread adds to and others read. No read-modify-write instruction is needed for that.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds; only ever call it from the thread that owns the counter.
+    #[inline(always)]
+    pub fn add(&self, count: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(count), Relaxed);
+    }
+
+    /// Replaces the number (gauges); only from the owning thread.
+    #[inline(always)]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// The number as of some moment ago.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// One worker's counters. Aligned so that two workers never share a cache line.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct Counters {
+    /// Frames taken from ports (a super-frame counts once).
+    pub received: Counter,
+    /// Bytes of them.
+    pub received_bytes: Counter,
+    /// Frames given to ports.
+    pub forwarded: Counter,
+    /// Bytes of them.
+    pub forwarded_bytes: Counter,
+    /// Frames encapsulated.
+    pub encapsulated: Counter,
+    /// Frames decapsulated.
+    pub decapsulated: Counter,
+    /// Frames delivered to the host's IP stack.
+    pub to_host: Counter,
+    /// ARP and ND answers and ICMP errors sent.
+    pub replies: Counter,
+    /// Frames handed to another worker.
+    pub handed_over: Counter,
+    /// Flow look-ups that found an entry.
+    pub flow_hits: Counter,
+    /// Flows created.
+    pub flows_created: Counter,
+    /// Flows ended by time-out.
+    pub flows_expired: Counter,
+    /// Flows evicted for want of room.
+    pub flows_evicted: Counter,
+    /// Flows held now.
+    pub flows: Counter,
+    /// VXLAN packets that carried reserved flag bits; they are ignored as RFC 7348 section 5 asks.
+    pub vxlan_reserved_bits: Counter,
+    /// ICMP errors not sent because of the rate limit.
+    pub icmp_limited: Counter,
+    /// Table generation this worker uses.
+    pub seen_generation: Counter,
+    drops: [Counter; DropReason::COUNT],
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            received: Counter::default(),
+            received_bytes: Counter::default(),
+            forwarded: Counter::default(),
+            forwarded_bytes: Counter::default(),
+            encapsulated: Counter::default(),
+            decapsulated: Counter::default(),
+            to_host: Counter::default(),
+            replies: Counter::default(),
+            handed_over: Counter::default(),
+            flow_hits: Counter::default(),
+            flows_created: Counter::default(),
+            flows_expired: Counter::default(),
+            flows_evicted: Counter::default(),
+            flows: Counter::default(),
+            vxlan_reserved_bits: Counter::default(),
+            icmp_limited: Counter::default(),
+            seen_generation: Counter::default(),
+            drops: std::array::from_fn(|_| Counter::default()),
+        }
+    }
+}
+
+impl Counters {
+    /// Counts one dropped packet.
+    #[inline]
+    pub fn drop(&self, reason: DropReason) {
+        self.drops[reason as usize].add(1);
+    }
+
+    /// Packets dropped for this reason.
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.drops[reason as usize].get()
+    }
+
+    /// Packets dropped for any reason.
+    pub fn all_drops(&self) -> u64 {
+        self.drops.iter().map(Counter::get).sum()
+    }
+}

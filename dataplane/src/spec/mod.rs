@@ -1,0 +1,153 @@
+//! What the control side wants of the dataplane, in dataplane terms: plain, sorted, comparable values.
+//!
+//! A [`NodeSpec`] says everything; [`crate::tables::compile`] turns it into the tables that workers read, and
+//! the slow evaluator in [`crate::reference`] reads it as it stands.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnetwork::IpNetwork;
+
+use crate::net::{Mac, Vni};
+use crate::port::IfIndex;
+use crate::verdict::DropReason;
+
+/// Desired state of one node's dataplane.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct NodeSpec {
+    /// Revision of the datastore this was resolved from.
+    pub revision: u64,
+    /// How packets are treated, whoever sends them.
+    pub settings: Settings,
+    /// Our side of the overlay; `None` = no encapsulation (`alloc`, `host-gw`, or no lease yet).
+    pub vxlan: Option<Vxlan>,
+    /// Addresses that are this host's own: packets to them go to its IP stack. The tunnel addresses are among them.
+    pub host_addresses: Vec<IpAddr>,
+    /// Source addresses of ICMP errors, one a family: the node's tunnel addresses.
+    pub gateway_v4: Option<Ipv4Addr>,
+    /// See [`Self::gateway_v4`].
+    pub gateway_v6: Option<Ipv6Addr>,
+    /// Local workloads, sorted by name.
+    pub endpoints: Vec<Endpoint>,
+    /// Remote tunnel end points, sorted by outer address.
+    pub vteps: Vec<Vtep>,
+    /// Where destinations are; the longest prefix wins. Sorted by prefix. Host addresses and endpoints' addresses
+    /// are routes by themselves and need none here.
+    pub routes: Vec<Route>,
+    /// Networks whose plain packets a peer with direct routing may send us, with their owner's prefixes being the
+    /// routes above. Sorted.
+    pub direct_sources: Vec<IpNetwork>,
+}
+
+/// Behaviour of the whole node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Outer IPv4 header says "don't fragment". flannel's kernel peers leave it clear.
+    pub outer_df: bool,
+    /// Outer TTL / hop limit.
+    pub outer_ttl: u8,
+    /// DSCP treatment (RFC 2983).
+    pub dscp: DscpMode,
+    /// Let workloads speak VXLAN and IP-in-IP themselves (Calico's allowVXLANPacketsFromWorkloads and twin).
+    pub allow_encap_from_workloads: bool,
+    /// Send a UDP checksum over IPv4, too. Zero is legal there (RFC 7348 §5) and spares summing.
+    pub outer_checksum_v4: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            outer_df: false,
+            outer_ttl: 64,
+            dscp: DscpMode::Pipe,
+            allow_encap_from_workloads: false,
+            outer_checksum_v4: false,
+        }
+    }
+}
+
+/// RFC 2983 §3: what happens to the six DSCP bits at the ends of a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum DscpMode {
+    /// Outer DSCP is 0, inner is left alone: what kernel VXLAN devices of flannel do.
+    #[default]
+    Pipe,
+    /// Copied inward to outward and back.
+    Uniform,
+}
+
+/// Our own tunnel end point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vxlan {
+    /// The overlay's identifier; anything else is dropped.
+    pub vni: Vni,
+    /// UDP destination port, ours and our peers'.
+    pub port: u16,
+    /// Over IPv4, if there is an IPv4 underlay.
+    pub v4: Option<LocalVtep<Ipv4Addr>>,
+    /// Over IPv6, if there is an IPv6 underlay.
+    pub v6: Option<LocalVtep<Ipv6Addr>>,
+}
+
+/// Our tunnel end point in one family of the underlay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalVtep<A> {
+    /// Outer source address.
+    pub address: A,
+    /// Inner destination address of what is meant for us; published in our lease.
+    pub mac: Mac,
+    /// Largest inner IP packet: underlay MTU less 50 (IPv4) or 70 (IPv6).
+    pub mtu: u16,
+}
+
+/// A workload of this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// `namespace/name` of the workload endpoint; for humans.
+    pub name: String,
+    /// Host-side interface, for humans.
+    pub interface: String,
+    /// Its index; `None` while the interface does not exist.
+    pub ifindex: Option<IfIndex>,
+    /// The workload's own Ethernet address; `None` when the datastore does not say.
+    pub mac: Option<Mac>,
+    /// The addresses it may use, and is reached at. Sorted.
+    pub networks: Vec<IpNetwork>,
+    /// Largest IP packet the interface takes.
+    pub mtu: u16,
+}
+
+/// A remote tunnel end point.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vtep {
+    /// Outer address. Unique within the node's spec.
+    pub outer: IpAddr,
+    /// Inner destination address of frames to it.
+    pub mac: Mac,
+    /// Inner source addresses that this node may use: its subnet, its tunnel address, its host address. Sorted.
+    pub owns: Vec<IpNetwork>,
+}
+
+/// One route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// Destinations (no host bits).
+    pub prefix: IpNetwork,
+    /// The way there.
+    pub via: Via,
+}
+
+/// The way to a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Via {
+    /// Through the tunnel to the VTEP with this outer address.
+    Vtep(IpAddr),
+    /// Plain, to this next hop on the underlay; largest IP packet there.
+    Direct {
+        /// Next hop on the underlay link.
+        next_hop: IpAddr,
+        /// Underlay MTU.
+        mtu: u16,
+    },
+    /// Nowhere, for a reason: a lease that cannot be used, our own subnet's unassigned addresses.
+    Drop(DropReason),
+}

@@ -1,0 +1,167 @@
+//! What workers read: one immutable value, replaced whole.
+
+mod adjacency;
+mod compile;
+mod lpm;
+mod path_mtu;
+mod publish;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use ipnetwork::IpNetwork;
+
+pub use adjacency::{Adjacency, GATEWAY_MAC, Kind, TemplateV4, TemplateV6};
+pub use compile::compile;
+pub use lpm::Lpm;
+pub use path_mtu::PathMtu;
+pub use publish::{Publisher, Reader};
+
+use crate::net::Mac;
+use crate::port::IfIndex;
+use crate::spec::{Settings, Vxlan};
+
+/// Index of the adjacency that every table has: the host's IP stack.
+pub const HOST: u32 = 0;
+
+/// Everything a worker needs to know about the world, at one generation.
+#[derive(Debug)]
+pub struct Tables {
+    /// Grows by one with every publication; 0 = nothing was ever published.
+    pub generation: u64,
+    /// Datastore revision it was made from.
+    pub revision: u64,
+    /// False in the tables that drop everything.
+    pub ready: bool,
+    /// How packets are treated.
+    pub settings: Settings,
+    /// Our side of the overlay.
+    pub vxlan: Option<Vxlan>,
+    /// Source of ICMP errors.
+    pub gateway_v4: Option<Ipv4Addr>,
+    /// Source of ICMPv6 errors.
+    pub gateway_v6: Option<Ipv6Addr>,
+    /// Local workloads.
+    pub endpoints: Vec<Endpoint>,
+    /// Remote tunnel end points.
+    pub vteps: Vec<Vtep>,
+    /// Next hops; [`HOST`] first.
+    pub adjacencies: Vec<Adjacency>,
+    by_ifindex: HashMap<IfIndex, u32, FixedState>,
+    by_outer_v4: HashMap<u32, u32, FixedState>,
+    by_outer_v6: HashMap<u128, u32, FixedState>,
+    routes: Lpm<u32>,
+    direct_sources: Networks,
+}
+
+/// A local workload.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// For humans.
+    pub name: String,
+    /// Addresses it may use.
+    pub networks: Networks,
+    /// How packets reach it.
+    pub adjacency: u32,
+}
+
+/// A remote tunnel end point.
+#[derive(Debug)]
+pub struct Vtep {
+    /// Outer address.
+    pub outer: IpAddr,
+    /// Inner Ethernet address.
+    pub mac: Mac,
+    /// Inner sources it may use.
+    pub owns: Networks,
+    /// How packets reach it.
+    pub adjacency: u32,
+}
+
+/// A short list of networks, split by family and made for asking "is this address in it?".
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks {
+    v4: Vec<(u32, u32)>,
+    v6: Vec<(u128, u128)>,
+}
+
+impl Networks {
+    /// From prefixes; host bits are masked off.
+    pub fn new(prefixes: &[IpNetwork]) -> Self {
+        let mut networks = Self::default();
+        for prefix in prefixes {
+            match prefix {
+                IpNetwork::V4(n) => networks.v4.push((n.network().to_bits(), n.mask().to_bits())),
+                IpNetwork::V6(n) => networks.v6.push((n.network().to_bits(), n.mask().to_bits())),
+            }
+        }
+        networks
+    }
+
+    /// Does any of them contain this IPv4 address? An empty list contains nothing.
+    #[inline]
+    pub fn contains_v4(&self, address: u32) -> bool {
+        self.v4.iter().any(|(network, mask)| address & mask == *network)
+    }
+
+    /// Does any of them contain this IPv6 address?
+    #[inline]
+    pub fn contains_v6(&self, address: u128) -> bool {
+        self.v6.iter().any(|(network, mask)| address & mask == *network)
+    }
+
+    /// Does any of them contain `address`?
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(a) => self.contains_v4(a.to_bits()),
+            IpAddr::V6(a) => self.contains_v6(a.to_bits()),
+        }
+    }
+}
+
+impl Tables {
+    /// Tables before the first complete picture: everything is dropped with `NotReady`.
+    pub fn closed() -> Self {
+        let mut tables = compile(&crate::spec::NodeSpec::default(), None, 0);
+        tables.ready = false;
+        tables
+    }
+
+    /// The workload behind a host-side interface.
+    #[inline]
+    pub fn endpoint_at(&self, ifindex: IfIndex) -> Option<u32> {
+        self.by_ifindex.get(&ifindex).copied()
+    }
+
+    /// The VTEP at an outer address.
+    #[inline]
+    pub fn vtep_at(&self, outer: IpAddr) -> Option<u32> {
+        match outer {
+            IpAddr::V4(a) => self.by_outer_v4.get(&a.to_bits()).copied(),
+            IpAddr::V6(a) => self.by_outer_v6.get(&a.to_bits()).copied(),
+        }
+    }
+
+    /// The adjacency that leads to an IPv4 destination.
+    #[inline]
+    pub fn route_v4(&self, destination: u32) -> Option<u32> {
+        self.routes.lookup_v4(destination)
+    }
+
+    /// The adjacency that leads to an IPv6 destination.
+    #[inline]
+    pub fn route_v6(&self, destination: u128) -> Option<u32> {
+        self.routes.lookup_v6(destination)
+    }
+
+    /// The adjacency that leads to a destination.
+    pub fn route(&self, destination: IpAddr) -> Option<u32> {
+        self.routes.lookup(destination)
+    }
+
+    /// May a peer send packets of this source without encapsulation?
+    pub fn direct_source(&self, source: IpAddr) -> bool {
+        self.direct_sources.contains(source)
+    }
+}

@@ -1,0 +1,3 @@
+//! Formats that no library of ours knows.
+
+pub mod vxlan;

@@ -1,11 +1,14 @@
 //! canal's packet core.
 
 pub mod counters;
+pub mod flow;
 pub mod frame;
 pub mod limits;
 pub mod net;
 pub mod offload;
+pub mod packet;
 pub mod port;
+mod prefetch;
 pub mod spec;
 pub mod tables;
 pub mod verdict;

@@ -1,0 +1,97 @@
+//! What the parser found, for the stages to read without looking at bytes again.
+
+use std::net::IpAddr;
+
+use crate::net::{Direction, FlowKey};
+
+/// Is this packet a piece of a datagram?
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Fragment {
+    /// No.
+    #[default]
+    Whole,
+    /// The piece that has the transport header.
+    First,
+    /// Another piece.
+    Later,
+}
+
+/// Validated facts about one IP packet. Only the parser makes them.
+#[derive(Clone, Copy, Debug)]
+pub struct Headers {
+    /// The connection.
+    pub key: FlowKey,
+    /// Which way this packet goes in it.
+    pub direction: Direction,
+    /// First byte of the transport header, from the start of the frame.
+    pub transport: u16,
+    /// Length of the whole IP packet in bytes.
+    pub ip_len: u32,
+    /// TOS or traffic class.
+    pub tos: u8,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// Piece of a datagram?
+    pub fragment: Fragment,
+    /// IPv4: the DF bit is set (IPv6: always true, routers never fragment).
+    pub dont_fragment: bool,
+    /// TCP flags, or ICMP type; 0 otherwise.
+    pub detail: u8,
+    /// Source, as a big-endian number (IPv4 in the low 32 bits).
+    pub source: u128,
+    /// Destination, likewise.
+    pub destination: u128,
+    /// Destination port as in the key's rules.
+    pub destination_port: u16,
+}
+
+impl Default for Headers {
+    fn default() -> Self {
+        Self {
+            key: FlowKey::default(),
+            direction: Direction::Forward,
+            transport: 0,
+            ip_len: 0,
+            tos: 0,
+            ttl: 0,
+            fragment: Fragment::Whole,
+            dont_fragment: false,
+            detail: 0,
+            source: 0,
+            destination: 0,
+            destination_port: 0,
+        }
+    }
+}
+
+impl Headers {
+    /// True for IPv6.
+    #[inline]
+    pub fn is_v6(&self) -> bool {
+        self.key.is_v6()
+    }
+
+    /// IP protocol number of the transport.
+    #[inline]
+    pub fn protocol(&self) -> u8 {
+        self.key.protocol()
+    }
+
+    fn address(&self, number: u128) -> IpAddr {
+        if self.is_v6() {
+            IpAddr::from(number.to_be_bytes())
+        } else {
+            IpAddr::from((number as u32).to_be_bytes())
+        }
+    }
+
+    /// Source address.
+    pub fn source_address(&self) -> IpAddr {
+        self.address(self.source)
+    }
+
+    /// Destination address.
+    pub fn destination_address(&self) -> IpAddr {
+        self.address(self.destination)
+    }
+}

@@ -1,0 +1,109 @@
+//! The IPv6 header and its extension chain (RFC 8200).
+
+use super::transport;
+use super::{Fragment, Headers};
+use crate::limits::{ETHERNET, MAX_EXTENSION_HEADERS};
+use crate::net::FlowKey;
+use crate::verdict::DropReason;
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION_OPTIONS: u8 = 60;
+
+const BAD: DropReason = DropReason::MalformedIpv6;
+
+/// Reads the packet behind the Ethernet header; returns its headers and where it ends in the frame.
+#[inline]
+pub(super) fn parse(frame: &[u8], super_frame: bool) -> Result<(Headers, usize), DropReason> {
+    let Some(ip) = frame.get(ETHERNET..).and_then(|rest| rest.first_chunk::<40>()) else { return Err(BAD) };
+    let payload = usize::from(u16::from_be_bytes([ip[4], ip[5]]));
+    let end = ETHERNET + 40 + payload;
+    if ip[0] >> 4 != 6 || end > frame.len() {
+        return Err(BAD);
+    }
+    let chain = match ip[6] {
+        transport::TCP | transport::UDP | transport::ICMPV6 => {
+            Chain { protocol: ip[6], transport: ETHERNET + 40, fragment: Fragment::Whole }
+        }
+        next => walk(&frame[..end], next)?,
+    };
+    let found = transport::parse(&frame[chain.transport..end], chain.protocol, chain.fragment, super_frame)?;
+    let source = u128::from_be_bytes(*ip[8..24].first_chunk().ok_or(BAD)?);
+    let destination = u128::from_be_bytes(*ip[24..40].first_chunk().ok_or(BAD)?);
+    let whole = chain.fragment == Fragment::Whole;
+    let ports = if whole { (found.source_port, found.destination_port) } else { (0, 0) };
+    let (key, direction) = FlowKey::v6(source, destination, ports, chain.protocol, !whole);
+    let headers = Headers {
+        key,
+        direction,
+        transport: chain.transport as u16,
+        ip_len: (40 + payload) as u32,
+        tos: ip[0] << 4 | ip[1] >> 4,
+        ttl: ip[7],
+        fragment: chain.fragment,
+        dont_fragment: true,
+        detail: found.detail,
+        source,
+        destination,
+        destination_port: found.destination_port,
+    };
+    Ok((headers, end))
+}
+
+struct Chain {
+    protocol: u8,
+    transport: usize,
+    fragment: Fragment,
+}
+
+/// Walks the extension headers to the transport.
+fn walk(packet: &[u8], mut next: u8) -> Result<Chain, DropReason> {
+    let mut at = ETHERNET + 40;
+    let mut fragment = Fragment::Whole;
+    for count in 0..=MAX_EXTENSION_HEADERS {
+        let header_len = match next {
+            // RFC 8200 §4.3: hop-by-hop options come first or not at all.
+            HOP_BY_HOP if count > 0 => return Err(BAD),
+            HOP_BY_HOP | DESTINATION_OPTIONS | ROUTING => {
+                let [_, len, kind, left] = *head(packet, at)?;
+                // RFC 5095: type 0 routing headers are to be treated as unrecognised; with segments left, dropped.
+                if next == ROUTING && kind == 0 && left > 0 {
+                    return Err(DropReason::SourceRouted);
+                }
+                (usize::from(len) + 1) * 8
+            }
+            AUTHENTICATION => (usize::from(head(packet, at)?[1]) + 2) * 4,
+            FRAGMENT => {
+                let [_, _, high, low] = *head(packet, at)?;
+                if fragment != Fragment::Whole {
+                    return Err(BAD);
+                }
+                let word = u16::from_be_bytes([high, low]);
+                fragment = match (word & 0xfff8, word & 1) {
+                    // RFC 6946: an atomic fragment is a whole datagram.
+                    (0, 0) => Fragment::Whole,
+                    (0, _) => Fragment::First,
+                    _ => Fragment::Later,
+                };
+                8
+            }
+            protocol => return Ok(Chain { protocol, transport: at, fragment }),
+        };
+        next = head(packet, at)?[0];
+        at += header_len;
+        if at > packet.len() {
+            return Err(BAD);
+        }
+        if fragment == Fragment::Later {
+            // What follows is the middle of something; the next-header value names the first header of the original.
+            return Ok(Chain { protocol: next, transport: at, fragment });
+        }
+    }
+    Err(BAD)
+}
+
+fn head(packet: &[u8], at: usize) -> Result<&[u8; 4], DropReason> {
+    packet.get(at..).and_then(|rest| rest.first_chunk()).ok_or(BAD)
+}

@@ -1,0 +1,107 @@
+//! A frame on its way through the stages: untrusted bytes first, then validated headers, then a verdict.
+
+mod headers;
+mod ipv4;
+mod ipv6;
+mod transport;
+
+pub use headers::{Fragment, Headers};
+
+use crate::frame::Frame;
+use crate::limits::ETHERNET;
+use crate::offload::Offload;
+use crate::port::{Ingress, Received};
+use crate::verdict::{DropReason, Verdict};
+
+/// EtherType of IPv4.
+pub const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
+/// EtherType of ARP.
+pub const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
+/// EtherType of IPv6.
+pub const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
+const ETHERTYPE_VLAN: [u8; 2] = [0x81, 0x00];
+const ETHERTYPE_QINQ: [u8; 2] = [0x88, 0xa8];
+
+/// Who a packet is from, once the source stage has checked it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Not known yet.
+    Unknown,
+    /// The local workload with this index.
+    Endpoint(u32),
+    /// The remote VTEP with this index.
+    Vtep(u32),
+    /// A peer with direct routing.
+    Direct,
+    /// This host's IP stack.
+    Host,
+}
+
+/// One packet of a batch.
+#[derive(Debug)]
+pub struct Packet {
+    /// Its bytes, from the (inner) Ethernet header on.
+    pub frame: Frame,
+    /// What is unfinished in it.
+    pub offload: Offload,
+    /// The way it came.
+    pub ingress: Ingress,
+    /// Whose it is.
+    pub source: Source,
+    /// What was decided so far.
+    pub verdict: Verdict,
+    /// Validated headers; meaningful once [`Packet::parse`] has said [`Kind::Ip`].
+    pub headers: Headers,
+    /// Hash of the flow key.
+    pub hash: u64,
+    /// It came from another worker: never hand it over again.
+    pub handed: bool,
+}
+
+/// What a frame turned out to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// IP, validated.
+    Ip,
+    /// ARP, not looked into.
+    Arp,
+}
+
+impl Packet {
+    /// A packet nobody has looked at.
+    #[inline]
+    pub fn admit(received: Received, handed: bool) -> Self {
+        let Received { frame, offload, ingress } = received;
+        Self {
+            frame,
+            offload,
+            ingress,
+            source: Source::Unknown,
+            verdict: Verdict::Pending,
+            headers: Headers::default(),
+            hash: 0,
+            handed,
+        }
+    }
+
+    /// Validates the frame and fills `headers`; cuts Ethernet padding off.
+    ///
+    /// # Errors
+    /// The reason to drop it. Nothing is ever passed on with a part of its headers unread.
+    #[inline]
+    pub fn parse(&mut self) -> Result<Kind, DropReason> {
+        let Some((ethernet, _)) = self.frame.data().split_first_chunk::<ETHERNET>() else {
+            return Err(DropReason::MalformedEthernet);
+        };
+        let (headers, end) = match [ethernet[12], ethernet[13]] {
+            ETHERTYPE_IPV4 => ipv4::parse(self.frame.data(), self.offload.gso.is_some())?,
+            ETHERTYPE_IPV6 => ipv6::parse(self.frame.data(), self.offload.gso.is_some())?,
+            ETHERTYPE_ARP => return Ok(Kind::Arp),
+            ETHERTYPE_VLAN | ETHERTYPE_QINQ => return Err(DropReason::VlanTag),
+            _ => return Err(DropReason::UnknownEtherType),
+        };
+        self.headers = headers;
+        let _ = self.frame.set_len(end);
+        Ok(Kind::Ip)
+    }
+}

@@ -1,5 +1,6 @@
 //! canal's packet core.
 
+pub mod checksum;
 pub mod frame;
 pub mod limits;
 pub mod net;

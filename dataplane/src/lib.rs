@@ -6,3 +6,6 @@ pub mod limits;
 pub mod net;
 pub mod offload;
 pub mod port;
+pub mod segment;
+#[cfg(test)]
+mod test_frames;

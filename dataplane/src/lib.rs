@@ -8,12 +8,19 @@ pub mod limits;
 pub mod net;
 pub mod offload;
 pub mod packet;
+mod path_mtu;
+pub mod pipeline;
 pub mod port;
 mod prefetch;
 pub mod segment;
 pub mod spec;
+pub mod stage;
 pub mod tables;
 #[cfg(test)]
 mod test_frames;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod trace;
 pub mod verdict;
 pub mod wire;
+pub mod worker;

@@ -83,9 +83,22 @@ impl DropReason {
 pub enum Verdict {
     /// Nothing yet.
     Pending,
+    /// It may go out by this adjacency of the current tables; the connection does not know yet.
+    Decided(u32),
     /// It goes out by this adjacency of the current tables.
     Forward(u32),
-    /// It went back to its sender rewritten as an answer, and goes out as it is.
+    /// It is too big for this adjacency and may be cut.
+    Fragment {
+        /// The way out.
+        adjacency: u32,
+        /// Largest IP packet it takes.
+        mtu: u16,
+    },
+    /// It is too big for its way and may not be cut: its sender is told this MTU.
+    TooBig(u16),
+    /// Its TTL is used up: its sender is told.
+    Expired,
+    /// It has become an answer to its sender, addresses included, and goes out as it is.
     Reply,
     /// It belongs to this worker.
     Handover(u32),

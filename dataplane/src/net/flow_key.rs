@@ -140,7 +140,7 @@ impl FlowKey {
     /// The worker (`0..workers`) that owns the connection: the high bits of [`Self::owner_hash`] times `workers`.
     #[inline(always)]
     pub fn owner(&self, seed: HashSeed, workers: u32) -> u32 {
-        (u64::from(self.owner_hash(seed)) * u64::from(workers) >> 32) as u32
+        ((u64::from(self.owner_hash(seed)) * u64::from(workers)) >> 32) as u32
     }
 }
 

@@ -7,6 +7,7 @@ mod transport;
 
 pub use headers::{Fragment, Headers};
 
+use crate::flow::FlowId;
 use crate::frame::Frame;
 use crate::limits::ETHERNET;
 use crate::offload::Offload;
@@ -54,6 +55,10 @@ pub struct Packet {
     pub headers: Headers,
     /// Hash of the flow key.
     pub hash: u64,
+    /// Its connection's entry, once found or made.
+    pub flow: Option<FlowId>,
+    /// It is an ARP message.
+    pub arp: bool,
     /// It came from another worker: never hand it over again.
     pub handed: bool,
 }
@@ -80,6 +85,8 @@ impl Packet {
             verdict: Verdict::Pending,
             headers: Headers::default(),
             hash: 0,
+            flow: None,
+            arp: false,
             handed,
         }
     }

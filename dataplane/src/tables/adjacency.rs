@@ -55,8 +55,8 @@ pub struct TemplateV4 {
     pub bytes: [u8; vxlan::OVERHEAD_V4 + 14],
     /// One's-complement sum of the IPv4 header as it stands.
     pub ip_sum: u32,
-    /// Sum of the pseudo-header without length, and of the UDP header's ports field without the source port.
-    pub udp_sum: u32,
+    /// Sum of the pseudo-header without the length.
+    pub pseudo_sum: u32,
     /// Outer destination.
     pub outer: Ipv4Addr,
     /// Lowered by ICMP errors.
@@ -68,8 +68,8 @@ pub struct TemplateV4 {
 pub struct TemplateV6 {
     /// See [`TemplateV4::bytes`]; zero are traffic class, payload length, source port, UDP length, checksum, inner EtherType.
     pub bytes: [u8; vxlan::OVERHEAD_V6 + 14],
-    /// See [`TemplateV4::udp_sum`].
-    pub udp_sum: u32,
+    /// See [`TemplateV4::pseudo_sum`].
+    pub pseudo_sum: u32,
     /// Outer destination.
     pub outer: Ipv6Addr,
     /// Lowered by ICMP errors.
@@ -121,8 +121,8 @@ impl TemplateV4 {
         bytes[42..50].copy_from_slice(&vxlan::Header::write(tunnel.vni));
         bytes[50..64].copy_from_slice(&inner_ethernet(mac, local.mac));
         let ip_sum = sum16(&bytes[14..34]);
-        let udp_sum = sum16(&bytes[26..34]) + 17 + u32::from(tunnel.port);
-        Self { bytes, ip_sum, udp_sum, outer, path_mtu }
+        let pseudo_sum = sum16(&bytes[26..34]) + 17;
+        Self { bytes, ip_sum, pseudo_sum, outer, path_mtu }
     }
 }
 
@@ -145,8 +145,8 @@ impl TemplateV6 {
         bytes[56..58].copy_from_slice(&tunnel.port.to_be_bytes());
         bytes[62..70].copy_from_slice(&vxlan::Header::write(tunnel.vni));
         bytes[70..84].copy_from_slice(&inner_ethernet(mac, local.mac));
-        let udp_sum = sum16(&bytes[22..54]) + 17 + u32::from(tunnel.port);
-        Self { bytes, udp_sum, outer, path_mtu }
+        let pseudo_sum = sum16(&bytes[22..54]) + 17;
+        Self { bytes, pseudo_sum, outer, path_mtu }
     }
 }
 

@@ -1,3 +1,5 @@
 //! Formats that no library of ours knows.
 
+pub mod ecn;
+pub mod outer;
 pub mod vxlan;

@@ -17,6 +17,13 @@ pub const MTU_OVERHEAD_V4: u16 = 50;
 /// What an outer IPv6 header, UDP, VXLAN and the inner Ethernet header take from the underlay's MTU.
 pub const MTU_OVERHEAD_V6: u16 = 70;
 
+/// UDP source port for an inner flow: its keyed hash in the dynamic range (RFC 7348 §5 recommends 49152–65535), so that
+/// routers and NICs spread flows, a flow stays on one path, and nobody else can guess which port it has.
+#[inline(always)]
+pub const fn source_port(flow_hash: u64) -> u16 {
+    0xc000 | (flow_hash >> 48) as u16 & 0x3fff
+}
+
 /// "The VNI is valid".
 const FLAG_I: u8 = 0x08;
 

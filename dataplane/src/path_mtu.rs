@@ -1,0 +1,111 @@
+//! ICMP errors from the underlay: is it about a packet that we sent? Then the path MTU of that VTEP, and of no other, falls.
+
+use std::net::IpAddr;
+
+use crate::net::{FlowKey, HashSeed};
+use crate::tables::Tables;
+use crate::verdict::DropReason;
+use crate::wire::vxlan;
+
+/// Smallest packet that every IPv6 link carries (RFC 8200 §5); an IPv4 limit below it is not believed either, since no
+/// link under a VXLAN network is that small and a forged one would be ruinous.
+const MIN_OUTER_MTU: u32 = 1280;
+
+/// Lowers a path MTU if the message quotes a packet that this VTEP sent: our address, a known VTEP, our port and VNI,
+/// and the source port that our secret hash gives to the quoted inner packet. A quote that ends before the inner ports
+/// proves nothing and is not believed. Returns why the message itself ends here.
+#[cold]
+pub fn learn(
+    frame: &[u8],
+    quote: usize,
+    mtu: u32,
+    tables: &Tables,
+    seed: HashSeed,
+    now_ms: u64,
+) -> DropReason {
+    match verify(frame.get(quote..).unwrap_or(&[]), tables, seed) {
+        Some((adjacency, overhead)) => {
+            let limit = mtu.max(MIN_OUTER_MTU).saturating_sub(overhead).min(u32::from(u16::MAX)) as u16;
+            if let Some(cell) = tables.adjacencies[adjacency as usize].path_mtu() {
+                cell.lower(limit, now_ms);
+            }
+            DropReason::PathMtuLearnt
+        }
+        None => DropReason::PathMtuForged,
+    }
+}
+
+/// The adjacency whose packet is quoted, and the bytes that the tunnel adds to an inner IP packet.
+fn verify(quote: &[u8], tables: &Tables, seed: HashSeed) -> Option<(u32, u32)> {
+    let local = tables.vxlan?;
+    let (source, destination, protocol, udp) = match quote.first()? >> 4 {
+        4 => {
+            let ip: &[u8; 20] = quote.first_chunk()?;
+            let header_len = usize::from(ip[0] & 0x0f) * 4;
+            (
+                IpAddr::from(*ip[12..16].first_chunk::<4>()?),
+                IpAddr::from(*ip[16..20].first_chunk::<4>()?),
+                ip[9],
+                quote.get(header_len..)?,
+            )
+        }
+        6 => {
+            let ip: &[u8; 40] = quote.first_chunk()?;
+            (
+                IpAddr::from(*ip[8..24].first_chunk::<16>()?),
+                IpAddr::from(*ip[24..40].first_chunk::<16>()?),
+                ip[6],
+                quote.get(40..)?,
+            )
+        }
+        _ => return None,
+    };
+    let ours = match source {
+        IpAddr::V4(a) => local.v4.is_some_and(|vtep| vtep.address == a),
+        IpAddr::V6(a) => local.v6.is_some_and(|vtep| vtep.address == a),
+    };
+    let ports: &[u8; 16] = udp.first_chunk()?;
+    let header = vxlan::Header::read(ports[8..].first_chunk()?);
+    let source_port = u16::from_be_bytes([ports[0], ports[1]]);
+    let destination_port = u16::from_be_bytes([ports[2], ports[3]]);
+    let inner = inner_key(udp.get(16 + 14..)?)?;
+    let genuine = ours
+        && protocol == 17
+        && destination_port == local.port
+        && header.vni == Some(local.vni)
+        && source_port == vxlan::source_port(inner.hash(seed));
+    let vtep = tables.vtep_at(destination)?;
+    let overhead = if source.is_ipv4() { vxlan::MTU_OVERHEAD_V4 } else { vxlan::MTU_OVERHEAD_V6 };
+    genuine.then(|| (tables.vteps[vtep as usize].adjacency, u32::from(overhead)))
+}
+
+/// The flow key of a quoted, hence truncated, inner packet without options.
+fn inner_key(ip: &[u8]) -> Option<FlowKey> {
+    let ports = |at: usize, protocol: u8| {
+        let bytes: &[u8; 8] = ip.get(at..)?.first_chunk()?;
+        let word = |i: usize| u16::from_be_bytes([bytes[i], bytes[i + 1]]);
+        Some(match (protocol, bytes[0]) {
+            (6 | 17 | 132 | 136, _) => (word(0), word(2)),
+            (1, 0 | 8) | (58, 128 | 129) => (word(4), word(4)),
+            _ => (0, 0),
+        })
+    };
+    match ip.first()? >> 4 {
+        4 => {
+            let header: &[u8; 20] = ip.first_chunk()?;
+            let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0;
+            let at = usize::from(header[0] & 0x0f) * 4;
+            let source = u32::from_be_bytes(*header[12..16].first_chunk()?);
+            let destination = u32::from_be_bytes(*header[16..20].first_chunk()?);
+            let ports = if fragment { (0, 0) } else { ports(at, header[9])? };
+            Some(FlowKey::v4(source, destination, ports, header[9], fragment).0)
+        }
+        6 => {
+            let header: &[u8; 40] = ip.first_chunk()?;
+            let source = u128::from_be_bytes(*header[8..24].first_chunk()?);
+            let destination = u128::from_be_bytes(*header[24..40].first_chunk()?);
+            Some(FlowKey::v6(source, destination, ports(40, header[6])?, header[6], false).0)
+        }
+        _ => None,
+    }
+}

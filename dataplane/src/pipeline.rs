@@ -1,0 +1,51 @@
+//! The order of the stages: the only place that knows it.
+
+use crate::packet::Packet;
+use crate::port::Received;
+use crate::stage::output::{OutputCaps, Outputs};
+use crate::stage::{Context, classify, conntrack, decap, encap, forward, output, owner, route, source};
+use crate::trace::{Stage, Trace};
+use crate::verdict::{DropReason, Verdict};
+
+/// Takes a batch of received frames through all stages and empties it into `out`.
+///
+/// `batch` is scratch memory that keeps its capacity between calls; `handed` says that the frames come from another
+/// worker, so that they are never handed over twice.
+#[inline]
+pub fn run<T: Trace>(
+    received: &mut Vec<Received>,
+    handed: bool,
+    batch: &mut Vec<Packet>,
+    caps: OutputCaps,
+    out: &mut Outputs,
+    cx: &mut Context<'_>,
+    trace: &mut T,
+) {
+    batch.extend(received.drain(..).map(|frame| Packet::admit(frame, handed)));
+    if !cx.tables.ready {
+        for packet in batch.iter_mut() {
+            packet.verdict = Verdict::Drop(DropReason::NotReady);
+        }
+    }
+    decap::run(batch, cx);
+    trace.after(Stage::Decap, batch);
+    classify::run(batch, cx);
+    trace.after(Stage::Classify, batch);
+    source::run(batch, cx);
+    trace.after(Stage::Source, batch);
+    owner::run(batch, cx);
+    trace.after(Stage::Owner, batch);
+    conntrack::run(batch, cx);
+    trace.after(Stage::Conntrack, batch);
+    if batch.iter().any(|packet| packet.verdict == Verdict::Pending) {
+        route::run(batch, cx);
+        trace.after(Stage::Route, batch);
+        conntrack::commit(batch, cx);
+        trace.after(Stage::Commit, batch);
+    }
+    forward::run(batch, cx);
+    trace.after(Stage::Forward, batch);
+    encap::run(batch, cx);
+    trace.after(Stage::Encap, batch);
+    output::run(batch, caps, out, cx);
+}

@@ -1,0 +1,142 @@
+//! To the ports: what can be sent is sent, what a port cannot take is made to fit, everything else is accounted for.
+
+use super::Context;
+use crate::offload::{Caps, Offload};
+use crate::packet::Packet;
+use crate::port::{Egress, Ingress, Outgoing, Received};
+use crate::segment;
+use crate::tables::Kind;
+use crate::verdict::{DropReason, Verdict};
+
+/// Largest outer IP packet: the field has 16 bits.
+const MAX_OUTER: usize = 65_535;
+
+/// Where the packets of a batch leave.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    /// Towards workloads, the host's stack and plain next hops.
+    pub access: Vec<Outgoing>,
+    /// Towards VTEPs.
+    pub underlay: Vec<Outgoing>,
+    /// Towards other workers, with the worker's number.
+    pub handover: Vec<(u32, Received)>,
+}
+
+/// What the ports take.
+#[derive(Clone, Copy, Debug)]
+pub struct OutputCaps {
+    /// Of the access port.
+    pub access: Caps,
+    /// Of the underlay port.
+    pub underlay: Caps,
+}
+
+/// Empties the batch: every frame goes to a port, to another worker, or back to the pool with a reason.
+#[inline]
+pub fn run(batch: &mut Vec<Packet>, caps: OutputCaps, out: &mut Outputs, cx: &mut Context<'_>) {
+    let (mut forwarded, mut bytes) = (0, 0);
+    for packet in batch.drain(..) {
+        let adjacency = match packet.verdict {
+            Verdict::Forward(adjacency) => adjacency,
+            Verdict::Reply => {
+                cx.counters.replies.add(1);
+                match egress_back(packet.ingress) {
+                    Some(egress) => emit(packet, egress, caps.access, &mut out.access, cx),
+                    None => discard(packet, DropReason::NeighborIgnored, cx),
+                }
+                continue;
+            }
+            Verdict::Handover(worker) => {
+                cx.counters.handed_over.add(1);
+                let Packet { frame, offload, ingress, .. } = packet;
+                out.handover.push((worker, Received { frame, offload, ingress }));
+                continue;
+            }
+            Verdict::Drop(reason) => {
+                discard(packet, reason, cx);
+                continue;
+            }
+            Verdict::Fragment { .. } | Verdict::TooBig(_) => {
+                discard(packet, DropReason::TooBig, cx);
+                continue;
+            }
+            Verdict::Expired => {
+                discard(packet, DropReason::TtlExpired, cx);
+                continue;
+            }
+            Verdict::Pending | Verdict::Decided(_) => unreachable!("a stage left a packet undecided"),
+        };
+        forwarded += 1;
+        bytes += packet.frame.len() as u64;
+        match &cx.tables.adjacencies[adjacency as usize].kind {
+            Kind::Host => {
+                cx.counters.to_host.add(1);
+                emit(packet, Egress::Host, caps.access, &mut out.access, cx);
+            }
+            Kind::Endpoint { ifindex, .. } => {
+                emit(packet, Egress::Workload(*ifindex), caps.access, &mut out.access, cx)
+            }
+            Kind::Direct { next_hop } => {
+                emit(packet, Egress::Direct(*next_hop), caps.access, &mut out.access, cx)
+            }
+            Kind::VxlanV4(_) | Kind::VxlanV6(_) => {
+                emit(packet, Egress::Underlay, caps.underlay, &mut out.underlay, cx);
+            }
+            Kind::Drop(reason) => discard(packet, *reason, cx),
+        }
+    }
+    cx.counters.forwarded.add(forwarded);
+    cx.counters.forwarded_bytes.add(bytes);
+}
+
+/// An answer goes out where the question came in.
+fn egress_back(ingress: Ingress) -> Option<Egress> {
+    match ingress {
+        Ingress::Workload(ifindex) => Some(Egress::Workload(ifindex)),
+        Ingress::Host => Some(Egress::Host),
+        Ingress::Underlay | Ingress::Direct => None,
+    }
+}
+
+#[inline(always)]
+fn emit(packet: Packet, egress: Egress, caps: Caps, out: &mut Vec<Outgoing>, cx: &mut Context<'_>) {
+    let Packet { frame, offload, .. } = packet;
+    if offload == Offload::NONE || (fits(&offload, caps) && frame.len() <= MAX_OUTER + 14) {
+        out.push(Outgoing { frame, offload, egress });
+    } else {
+        make_fit(Outgoing { frame, offload, egress }, caps, out, cx);
+    }
+}
+
+/// Does the port take this packet as it is?
+#[inline]
+fn fits(offload: &Offload, caps: Caps) -> bool {
+    use crate::offload::{Checksum, GsoKind};
+    let checksum = caps.checksum || !matches!(offload.checksum, Checksum::Partial { .. });
+    let segments = match offload.gso.map(|gso| gso.kind) {
+        None => true,
+        Some(GsoKind::Tcp4 | GsoKind::Tcp6) => caps.tso,
+        Some(GsoKind::Udp) => caps.uso,
+    };
+    checksum && segments && (offload.tunnel.is_none() || caps.tunnel)
+}
+
+/// Finishes checksums, segments, or cuts a super-frame whose outer length has outgrown its field.
+#[cold]
+fn make_fit(packet: Outgoing, caps: Caps, out: &mut Vec<Outgoing>, cx: &mut Context<'_>) {
+    let Outgoing { frame, offload, egress } = packet;
+    let result = if fits(&offload, caps) {
+        segment::split_oversized(frame, offload, MAX_OUTER, egress, cx.pool, out)
+    } else {
+        segment::lower(frame, offload, caps, egress, cx.pool, out)
+    };
+    if result.is_err() {
+        cx.counters.drop(DropReason::OffloadUnsupported);
+    }
+}
+
+#[inline]
+fn discard(packet: Packet, reason: DropReason, cx: &mut Context<'_>) {
+    cx.counters.drop(reason);
+    cx.pool.give(packet.frame);
+}

@@ -1,0 +1,63 @@
+//! Where does it go? Longest prefix to adjacency, for packets whose connection has no valid decision yet.
+
+use super::Context;
+use crate::packet::{Headers, Packet, Source};
+use crate::tables::{HOST, Kind, Tables};
+use crate::verdict::{DropReason, Verdict};
+
+const UDP: u8 = 17;
+
+/// Decides every pending packet. The decision is not remembered here.
+#[inline]
+pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) {
+    for packet in batch.iter_mut().filter(|p| p.verdict == Verdict::Pending) {
+        packet.verdict = match decide(packet, cx.tables) {
+            Ok(adjacency) => Verdict::Decided(adjacency),
+            Err(reason) => Verdict::Drop(reason),
+        };
+    }
+}
+
+fn decide(packet: &Packet, tables: &Tables) -> Result<u32, DropReason> {
+    let headers = &packet.headers;
+    check_destination(headers)?;
+    let found = if headers.is_v6() {
+        tables.route_v6(headers.destination)
+    } else {
+        tables.route_v4(headers.destination as u32)
+    };
+    let adjacency = found.ok_or(DropReason::NoRoute)?;
+    if let Kind::Drop(reason) = tables.adjacencies[adjacency as usize].kind {
+        return Err(reason);
+    }
+    if adjacency == HOST {
+        if packet.source == Source::Host {
+            return Err(DropReason::HostLoop);
+        }
+        // The host's socket on the VXLAN port takes reassembled outer fragments; it must never see an inner packet.
+        let vxlan = tables.vxlan.is_some_and(|vxlan| headers.destination_port == vxlan.port);
+        if vxlan && headers.protocol() == UDP {
+            return Err(DropReason::NestedVxlan);
+        }
+    }
+    Ok(adjacency)
+}
+
+/// Destinations that are never routed, whatever the table says.
+fn check_destination(headers: &Headers) -> Result<(), DropReason> {
+    if headers.is_v6() {
+        let high = (headers.destination >> 112) as u16;
+        match high {
+            0xff00.. => Err(DropReason::Multicast),
+            0xfe80..=0xfebf => Err(DropReason::LinkLocal),
+            _ => Ok(()),
+        }
+    } else {
+        let address = headers.destination as u32;
+        match address >> 24 {
+            224..=239 | 255 => Err(DropReason::Multicast),
+            _ if address >> 16 == 0xa9fe => Err(DropReason::LinkLocal),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! May this packet come from there? Nothing is learnt from packets: who may use which source address is in the tables.
+
+use super::Context;
+use crate::packet::{Headers, Packet, Source};
+use crate::port::Ingress;
+use crate::tables::{Networks, Tables};
+use crate::verdict::{DropReason, Verdict};
+
+const IPIP: u8 = 4;
+const UDP: u8 = 17;
+
+/// Checks the source of every pending packet and says whose it is.
+#[inline]
+pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) {
+    for packet in batch.iter_mut().filter(|p| p.verdict == Verdict::Pending) {
+        match check(packet, cx.tables) {
+            Ok(source) => packet.source = source,
+            Err(reason) => packet.verdict = Verdict::Drop(reason),
+        }
+    }
+}
+
+#[inline]
+fn check(packet: &Packet, tables: &Tables) -> Result<Source, DropReason> {
+    let headers = &packet.headers;
+    match packet.ingress {
+        Ingress::Workload(ifindex) => {
+            let index = tables.endpoint_at(ifindex).ok_or(DropReason::UnknownInterface)?;
+            let endpoint = &tables.endpoints[index as usize];
+            owned(headers, &endpoint.networks)?;
+            if !tables.settings.allow_encap_from_workloads && is_encapsulation(headers, tables) {
+                return Err(DropReason::EncapFromWorkload);
+            }
+            Ok(Source::Endpoint(index))
+        }
+        Ingress::Underlay => {
+            let Source::Vtep(index) = packet.source else { return Err(DropReason::UnknownVtep) };
+            owned(headers, &tables.vteps[index as usize].owns)?;
+            Ok(Source::Vtep(index))
+        }
+        Ingress::Direct if is_martian(headers) => Err(DropReason::MartianSource),
+        Ingress::Direct if tables.direct_source(headers.source_address()) => Ok(Source::Direct),
+        Ingress::Direct => Err(DropReason::SpoofedSource),
+        Ingress::Host => Ok(Source::Host),
+    }
+}
+
+/// Is the source one of `networks`, and one that can be a source at all?
+#[inline]
+fn owned(headers: &Headers, networks: &Networks) -> Result<(), DropReason> {
+    if is_martian(headers) {
+        return Err(DropReason::MartianSource);
+    }
+    let inside = if headers.is_v6() {
+        networks.contains_v6(headers.source)
+    } else {
+        networks.contains_v4(headers.source as u32)
+    };
+    if inside { Ok(()) } else { Err(DropReason::SpoofedSource) }
+}
+
+/// Addresses that are never a sender beyond their own link: this network, loopback, link-local, multicast, class E
+/// (RFC 1122 §3.2.1.3, RFC 1812 §5.3.7, RFC 4291 §2.5).
+#[inline]
+fn is_martian(headers: &Headers) -> bool {
+    if headers.is_v6() {
+        let high = (headers.source >> 112) as u16;
+        headers.source <= 1 || high >= 0xff00 || high & 0xffc0 == 0xfe80 || headers.source >> 32 == 0xffff
+    } else {
+        let address = headers.source as u32;
+        matches!(address >> 24, 0 | 127 | 224..) || address >> 16 == 0xa9fe
+    }
+}
+
+/// VXLAN to our overlay's port, or IP in IP: a workload that speaks it could inject packets into other nodes.
+#[inline]
+fn is_encapsulation(headers: &Headers, tables: &Tables) -> bool {
+    match headers.protocol() {
+        UDP => tables.vxlan.is_some_and(|vxlan| headers.destination_port == vxlan.port),
+        IPIP => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,4 @@
+//! Builders that tests, fuzz targets and benches share. Not for production code.
+
+pub mod packets;
+pub mod world;

@@ -1,0 +1,202 @@
+//! A small network, and one worker of one node in it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use ipnetwork::IpNetwork;
+
+use crate::counters::Counters;
+use crate::limits::SMALL_FRAME_BUFFER;
+use crate::net::{HashSeed, Mac, Vni};
+use crate::offload::{Caps, Offload};
+use crate::port::Ingress;
+use crate::port::mem::{MemPort, Sent};
+use crate::spec::{Endpoint, LocalVtep, NodeSpec, Route, Settings, Via, Vtep, Vxlan};
+use crate::tables::{self, Tables};
+use crate::verdict::DropReason;
+use crate::worker::{Ports, Worker, WorkerConfig};
+
+/// Inner address of our VTEP over IPv4.
+pub const OUR_MAC: Mac = Mac([0x02, 0, 0, 0, 0x0f, 0x01]);
+/// Inner address of our VTEP over IPv6.
+pub const OUR_MAC6: Mac = Mac([0x02, 0, 0, 0, 0x0f, 0x06]);
+/// Flow hash keys.
+pub const SEED: HashSeed = HashSeed(0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344);
+
+/// Our underlay address.
+pub fn our_outer(v6: bool) -> IpAddr {
+    if v6 {
+        "fd50::1".parse().unwrap_or(IpAddr::V6(Ipv6Addr::LOCALHOST))
+    } else {
+        Ipv4Addr::new(192, 168, 50, 1).into()
+    }
+}
+
+/// Node `n`'s underlay address (n from 2 on; we are 1).
+pub fn outer(n: u16, v6: bool) -> IpAddr {
+    let [high, low] = n.to_be_bytes();
+    if v6 {
+        Ipv6Addr::new(0xfd50, 0, 0, 0, 0, 0, 0, n).into()
+    } else {
+        Ipv4Addr::new(192, 168, 50 + high, low).into()
+    }
+}
+
+/// Node `n`'s inner Ethernet address.
+pub fn mac(n: u16, v6: bool) -> Mac {
+    let [high, low] = n.to_be_bytes();
+    Mac([0x02, 0, u8::from(v6), 0, high, low])
+}
+
+/// Node `n`'s pod number `i`.
+pub fn pod(n: u16, i: u8, v6: bool) -> IpAddr {
+    let [high, low] = n.to_be_bytes();
+    if v6 {
+        Ipv6Addr::new(0xfd10, 5, 0, n, 0, 0, 0, u16::from(i)).into()
+    } else {
+        Ipv4Addr::new(10, high, low, i).into()
+    }
+}
+
+/// Node `n`'s subnet.
+pub fn subnet(n: u16, v6: bool) -> IpNetwork {
+    network(pod(n, 0, v6), if v6 { 64 } else { 24 })
+}
+
+fn network(address: IpAddr, len: u8) -> IpNetwork {
+    IpNetwork::new(address, len).unwrap_or_else(|_| IpNetwork::from(address))
+}
+
+/// Host-side interface of our pod `i`.
+pub fn ifindex(i: u8) -> u32 {
+    100 + u32::from(i)
+}
+
+/// Ethernet address of our pod `i`.
+pub fn pod_mac(i: u8) -> Mac {
+    Mac([0x02, 0xff, 0, 0, 0, i])
+}
+
+/// A dual-stack node 1 with pods 1 and 2 and `nodes - 1` remote nodes, an underlay MTU of 1500 in both families.
+pub fn spec(nodes: u16) -> NodeSpec {
+    let (IpAddr::V4(v4), IpAddr::V6(v6)) = (our_outer(false), our_outer(true)) else {
+        unreachable!("families")
+    };
+    let mut spec = NodeSpec {
+        revision: 1,
+        settings: Settings::default(),
+        vxlan: Some(Vxlan {
+            vni: Vni::FLANNEL,
+            port: 8472,
+            v4: Some(LocalVtep { address: v4, mac: OUR_MAC, mtu: 1450 }),
+            v6: Some(LocalVtep { address: v6, mac: OUR_MAC6, mtu: 1430 }),
+        }),
+        host_addresses: vec![pod(1, 0, false), pod(1, 0, true), our_outer(false), our_outer(true)],
+        ..NodeSpec::default()
+    };
+    if let (IpAddr::V4(a), IpAddr::V6(b)) = (pod(1, 0, false), pod(1, 0, true)) {
+        (spec.gateway_v4, spec.gateway_v6) = (Some(a), Some(b));
+    }
+    for i in 1..=2 {
+        spec.endpoints.push(Endpoint {
+            name: format!("default/pod-{i}"),
+            interface: format!("cali{i}"),
+            ifindex: Some(ifindex(i)),
+            mac: Some(pod_mac(i)),
+            networks: vec![IpNetwork::from(pod(1, i, false)), IpNetwork::from(pod(1, i, true))],
+            mtu: 1450,
+        });
+    }
+    for v6 in [false, true] {
+        spec.routes.push(Route { prefix: subnet(1, v6), via: Via::Drop(DropReason::UnassignedAddress) });
+        for n in 2..=nodes {
+            let owns = vec![subnet(n, v6), IpNetwork::from(outer(n, v6))];
+            spec.direct_sources.extend(&owns);
+            for prefix in &owns {
+                spec.routes.push(Route { prefix: *prefix, via: Via::Vtep(outer(n, v6)) });
+            }
+            spec.vteps.push(Vtep { outer: outer(n, v6), mac: mac(n, v6), owns });
+        }
+    }
+    spec
+}
+
+/// One worker with one port for everything.
+#[derive(Debug)]
+pub struct World {
+    /// Tables in force.
+    pub tables: Tables,
+    /// The worker.
+    pub worker: Worker,
+    /// Its port.
+    pub port: MemPort,
+    /// Its counters.
+    pub counters: Arc<Counters>,
+    /// Its clock.
+    pub now_ms: u64,
+    frames: usize,
+}
+
+impl World {
+    /// A world over `spec`, whose port takes what `caps` says.
+    pub fn new(spec: &NodeSpec, caps: Caps) -> Self {
+        Self::with_frames(spec, caps, SMALL_FRAME_BUFFER)
+    }
+
+    /// As [`Self::new`], with frames of this size.
+    pub fn with_frames(spec: &NodeSpec, caps: Caps, frame_size: usize) -> Self {
+        let counters = Arc::new(Counters::default());
+        let (frames, now_ms) = (512, 1000);
+        let config = WorkerConfig {
+            index: 0,
+            workers: 1,
+            seed: SEED,
+            flow_capacity: 4096,
+            frames,
+            frame_size,
+            now_ms,
+        };
+        Self {
+            tables: tables::compile(spec, None, 1),
+            worker: Worker::new(config, Arc::clone(&counters)),
+            port: MemPort::new(caps),
+            counters,
+            now_ms,
+            frames,
+        }
+    }
+
+    /// Puts a new spec in force.
+    pub fn update(&mut self, spec: &NodeSpec) {
+        self.tables = tables::compile(spec, Some(&self.tables), self.tables.generation + 1);
+    }
+
+    /// Sends packets through and returns what came out; asserts that no frame was lost on the way.
+    pub fn run(&mut self, packets: impl IntoIterator<Item = (Ingress, Offload, Vec<u8>)>) -> Vec<Sent> {
+        for (ingress, offload, packet) in packets {
+            self.port.inject(ingress, offload, packet);
+        }
+        let mut handover = Vec::new();
+        let mut ports = Ports { access: &mut self.port, underlay: None };
+        while self.worker.poll(&self.tables, self.now_ms, &mut ports, &mut handover) > 0 {}
+        assert_eq!(self.worker.pool().available(), self.frames, "frames are conserved");
+        self.port.take_sent()
+    }
+
+    /// One finished packet in, at most one out.
+    pub fn one(&mut self, ingress: Ingress, packet: Vec<u8>) -> Option<Sent> {
+        let mut sent = self.run([(ingress, Offload::NONE, packet)]);
+        assert!(sent.len() <= 1, "{sent:?}");
+        sent.pop()
+    }
+
+    /// One finished packet in, and the reason why nothing came out.
+    pub fn dropped(&mut self, ingress: Ingress, packet: Vec<u8>) -> Option<DropReason> {
+        let before: Vec<u64> = DropReason::ALL.iter().map(|r| self.counters.drops(*r)).collect();
+        let sent = self.one(ingress, packet);
+        let reason =
+            DropReason::ALL.iter().zip(before).find(|(r, n)| self.counters.drops(**r) != *n).map(|(r, _)| *r);
+        assert!(sent.is_none() || reason.is_none(), "{reason:?} and yet {sent:?}");
+        reason
+    }
+}

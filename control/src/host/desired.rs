@@ -50,8 +50,7 @@ impl Route {
         (dst, metric, gateway, src, scope) == (self.dst, self.metric, None, self.src, self.scope())
     }
 
-    /// `scope link` for IPv4 (RFC 1122 has no such thing: the kernel requires it of a route without gateway to be
-    /// usable as one); IPv6 has no route scopes.
+    /// `scope link` for IPv4, as for every destination that is on the link; IPv6 has no route scopes.
     pub fn scope(self) -> Scope {
         if self.dst.is_ipv4() { Scope::Link } else { Scope::Global }
     }
@@ -75,7 +74,7 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// Least `txqueuelen` of our device: a burst of one worker's batches fits; TAP's own 500 dropped under load.
+    /// Least `txqueuelen` of our device, packets: room for a burst while the workers are busy. A TAP starts with 500.
     pub const MIN_TX_QUEUE_LEN: u32 = 1000;
 
     /// Routes to have, canonical; none while the device shall be down. Of several with one destination and metric

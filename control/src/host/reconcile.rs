@@ -83,7 +83,7 @@ fn plan(desired: &Desired, view: &HostView) -> Option<Vec<Op>> {
     Some(diff(desired, view))
 }
 
-/// Reconciles whenever the desired state or the host changes, and every [`RECHECK`]; failures are tried again with
+/// Reconciles whenever the desired state or the host changes, and every 30 s; failures are tried again with
 /// growing pauses. `report` hears every outcome. Returns when either channel's sender is gone.
 pub async fn keep<K: Kernel + ?Sized>(
     kernel: &K,

@@ -2,7 +2,7 @@
 //!
 //! Messages are only hints that something changed; the value always comes from a fresh dump. So a lost message
 //! (the socket overran), a removal the kernel never announces (IPv4 routes of a device that went down) and a storm of
-//! a flapping device all end the same way: one more dump, at most one every [`MIN_PERIOD`].
+//! a flapping device all end the same way: one more dump, a few a second at most.
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -8,9 +8,10 @@ use rand::Rng;
 use super::acquire::{AcquireError, Acquired, acquire, find_own};
 use super::identity::{Identity, StoredIdentity};
 use super::listing::Listing;
+use super::membership::Membership;
 use super::options::MembershipOptions;
 use super::renewal::Renewal;
-use super::subnet_env::{self, SubnetEnv};
+use super::subnet_env;
 use crate::datastore::{self, Datastore};
 use crate::model::flannel::{
     Backend, BackendError, ConfigError, LeaseValue, NetworkConfig, Prefix, VxlanData, VxlanOptions,
@@ -48,28 +49,6 @@ pub enum JoinError {
     /// The datastore failed.
     #[error(transparent)]
     Datastore(#[from] datastore::Error),
-}
-
-/// A node that is in a network.
-#[derive(Debug)]
-pub struct Membership {
-    /// The network config as read when joining.
-    pub config: NetworkConfig,
-    /// What its backend asks for.
-    pub backend: Backend,
-    /// This node's tunnel endpoints.
-    pub identity: Identity,
-    /// The lease, and how it was come by.
-    pub acquired: Acquired,
-    /// When to renew it.
-    pub renewal: Renewal,
-}
-
-impl Membership {
-    /// The subnet file's content for pods with this MTU.
-    pub fn subnet_env(&self, mtu: u32, ip_masq: bool) -> SubnetEnv {
-        SubnetEnv::new(&self.config, self.acquired.lease.subnets(), mtu, ip_masq)
-    }
 }
 
 /// Reads the network config.
@@ -151,7 +130,8 @@ pub async fn join(
     if !acquired.lease.is_permanent() {
         renewal.granted(now);
     }
-    Ok(Membership { config, backend, identity, acquired, renewal })
+    let Acquired { lease, origin, deleted, duplicate } = acquired;
+    Ok(Membership { config, backend, identity, lease, origin, deleted, duplicate, renewal })
 }
 
 #[cfg(test)]
@@ -183,23 +163,23 @@ mod tests {
         let options = options(root.path());
         let fake = Fake::with(&[(CONFIG, r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}"#, None)]);
         let first = join_with(&fake, &options, 1).await.unwrap();
-        assert_eq!(first.acquired.origin, Origin::Picked);
+        assert_eq!(first.origin, Origin::Picked);
         assert!(first.renewal.is_due(Duration::from_secs(1000 + 23 * 3600)));
         first.subnet_env(1450, false).write(&options.subnet_file).unwrap();
 
         // Reboot: /run is empty, the lease is there.
         std::fs::remove_dir_all(options.subnet_file.parent().unwrap()).unwrap();
         let rebooted = join_with(&fake, &options, 2).await.unwrap();
-        assert_eq!(rebooted.acquired.origin, Origin::OwnLease);
+        assert_eq!(rebooted.origin, Origin::OwnLease);
         assert_eq!(rebooted.identity.vtep_mac, first.identity.vtep_mac);
-        assert_eq!(rebooted.acquired.duplicate, None);
+        assert_eq!(rebooted.duplicate, None);
 
         // The lease has expired, the files are there.
         rebooted.subnet_env(1450, false).write(&options.subnet_file).unwrap();
-        fake.state.lock().unwrap().unset(first.acquired.lease.key());
+        fake.state.lock().unwrap().unset(first.lease.key());
         let late = join_with(&fake, &options, 3).await.unwrap();
-        assert_eq!(late.acquired.origin, Origin::SubnetFile);
-        assert_eq!(late.acquired.lease.subnets(), first.acquired.lease.subnets());
+        assert_eq!(late.origin, Origin::SubnetFile);
+        assert_eq!(late.lease.subnets(), first.lease.subnets());
         assert_eq!(late.identity, rebooted.identity);
     }
 

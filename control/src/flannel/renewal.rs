@@ -49,54 +49,53 @@ impl Default for RenewMargin {
 pub struct Renewal {
     margin: RenewMargin,
     /// `None` for a lease that never expires.
-    deadlines: Option<Deadlines>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Deadlines {
-    expires: Duration,
-    renew_at: Duration,
+    expires: Option<Duration>,
+    /// `None` while there is nothing to do.
+    renew_at: Option<Duration>,
 }
 
 impl Renewal {
-    /// Nothing granted yet, or a lease that never expires: never due.
+    /// A lease that never expires: never due.
     pub const fn never(margin: RenewMargin) -> Self {
-        Self { margin, deadlines: None }
+        Self { margin, expires: None, renew_at: None }
     }
 
     /// A lease object was granted. `now` must have been read *before* it was asked for, so that
     /// the deadline is early rather than late.
     pub fn granted(&mut self, now: Duration) {
         let expires = now + LEASE_TTL;
-        self.deadlines = Some(Deadlines { expires, renew_at: expires.saturating_sub(self.margin.get()) });
+        self.expires = Some(expires);
+        self.renew_at = Some(expires.saturating_sub(self.margin.get()));
     }
 
     /// The lease has turned out to be permanent.
     pub const fn permanent(&mut self) {
-        self.deadlines = None;
+        *self = Self::never(self.margin);
+    }
+
+    /// The lease is not what it should be: renew it at once.
+    pub const fn at_once(&mut self, now: Duration) {
+        self.renew_at = Some(now);
     }
 
     /// A renewal failed: try again in a minute, for ever.
     pub fn failed(&mut self, now: Duration) {
-        if let Some(deadlines) = &mut self.deadlines {
-            deadlines.renew_at = now + RETRY;
-        }
+        self.renew_at = Some(now + RETRY);
     }
 
     /// Time to renew.
     pub fn is_due(&self, now: Duration) -> bool {
-        self.deadlines.is_some_and(|deadlines| now >= deadlines.renew_at)
+        self.renew_at.is_some_and(|at| now >= at)
     }
 
     /// The datastore has dropped the lease by now, unless it was renewed by an answer that got lost.
     pub fn is_expired(&self, now: Duration) -> bool {
-        self.deadlines.is_some_and(|deadlines| now >= deadlines.expires)
+        self.expires.is_some_and(|at| now >= at)
     }
 
     /// How long to sleep before asking [`Renewal::is_due`] again; at most [`RETRY`].
     pub fn wait(&self, now: Duration) -> Duration {
-        let left = self.deadlines.map_or(RETRY, |deadlines| deadlines.renew_at.saturating_sub(now));
-        left.min(RETRY)
+        self.renew_at.map_or(RETRY, |at| at.saturating_sub(now)).min(RETRY)
     }
 }
 
@@ -162,8 +161,15 @@ mod tests {
         let mut renewal = granted(Duration::ZERO, 60);
         renewal.permanent();
         assert!(!renewal.is_due(1000 * HOUR) && !renewal.is_expired(1000 * HOUR));
-        renewal.failed(1000 * HOUR);
-        assert!(!renewal.is_due(2000 * HOUR));
+    }
+
+    #[test]
+    fn a_permanent_lease_that_got_lost_is_tried_for_until_it_is_back() {
+        let mut renewal = Renewal::never(RenewMargin::default());
+        renewal.at_once(HOUR);
+        assert!(renewal.is_due(HOUR) && !renewal.is_expired(HOUR));
+        renewal.failed(HOUR);
+        assert!(!renewal.is_due(HOUR) && renewal.is_due(HOUR + RETRY));
     }
 
     #[test]

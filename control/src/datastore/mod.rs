@@ -2,6 +2,15 @@
 //!
 //! All three speak etcd v3's language (string keys, opaque values, revisions, lease objects),
 //! so that everything above decodes one key space whatever is below.
+//!
+//! In reading order: [`memory`] for tests, [`etcd`], [`dir`] (the embedded default), the [`syncer`] that turns
+//! any of them into a stream of batches, and [`snapshot`], the last good state on disk. `feed` is the small
+//! revision log behind the two stores that live in this process.
+
+pub mod etcd;
+mod feed;
+pub mod memory;
+pub mod syncer;
 
 use std::fmt;
 use std::time::Duration;
@@ -33,6 +42,9 @@ pub struct KeyValue {
 pub struct Snapshot {
     /// The revision the listing was taken at; a watch goes on from `revision + 1`.
     pub revision: Revision,
+    /// Which history the revisions belong to (etcd: the cluster id). Another value means another store answered
+    /// and revisions seen before cannot be compared with these.
+    pub history: u64,
     /// The keys, sorted.
     pub entries: Vec<KeyValue>,
 }
@@ -118,6 +130,9 @@ pub trait Datastore: Send + Sync + fmt::Debug {
 
     /// Changes of keys that start with `prefix`, from revision `from` on (inclusive). The stream ends with an
     /// error when the connection is lost; it is the caller (see `syncer`) that resumes or lists again.
+    ///
+    /// A stream that starts with an empty [`WatchEvent::Changes`] whose revision is below `from - 1` says that the
+    /// store has gone back in time (wiped, restored): etcd itself would silently wait until `from` is reached.
     async fn watch(
         &self,
         prefix: &str,

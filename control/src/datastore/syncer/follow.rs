@@ -1,0 +1,307 @@
+//! The loop of one prefix: list, watch from the next revision, resume or list again.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasher, RandomState};
+use std::mem;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::backoff::{Backoff, LONGEST};
+use super::{BATCH_CHANGES, Phase, SyncStatus};
+use crate::datastore::{Change, Datastore, Error, KeyValue, Revision, Snapshot, WatchEvent};
+
+/// What a prefix loop tells the merger.
+#[derive(Debug)]
+pub(super) struct Finding {
+    /// Which prefix.
+    pub(super) index: usize,
+    pub(super) changes: Vec<Change>,
+    /// The revision reached with these changes.
+    pub(super) revision: Revision,
+    /// A listing is complete with these changes.
+    pub(super) listed: bool,
+    pub(super) went_back: bool,
+}
+
+/// The reader is gone: end the loop.
+struct ReaderGone;
+
+/// Why a watch came to its end.
+enum End {
+    /// The connection was lost: resume after the last revision seen.
+    Lost(Error),
+    /// History is gone or not ours: list again.
+    Outdated(Option<Error>),
+    Reader(ReaderGone),
+}
+
+/// Where in which history the loop stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Cursor {
+    revision: Revision,
+    history: u64,
+}
+
+/// What was delivered for a key. The digest catches a value that changed under the same revision, which a
+/// restored store can do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Known {
+    mod_revision: Revision,
+    digest: u64,
+}
+
+pub(super) struct Follower {
+    store: Arc<dyn Datastore>,
+    index: usize,
+    prefix: String,
+    cursor: Option<Cursor>,
+    known: HashMap<String, Known>,
+    digest: RandomState,
+    backoff: Backoff,
+    /// Something was heard since the last listing; without it another listing has to wait.
+    heard_since_listing: bool,
+    findings: mpsc::Sender<Finding>,
+    status: Arc<watch::Sender<SyncStatus>>,
+}
+
+impl Follower {
+    pub(super) fn new(
+        store: Arc<dyn Datastore>,
+        index: usize,
+        prefix: String,
+        seed: u64,
+        findings: mpsc::Sender<Finding>,
+        status: Arc<watch::Sender<SyncStatus>>,
+    ) -> Self {
+        Self {
+            store,
+            index,
+            prefix,
+            cursor: None,
+            known: HashMap::new(),
+            digest: RandomState::new(),
+            backoff: Backoff::new(seed),
+            heard_since_listing: true,
+            findings,
+            status,
+        }
+    }
+
+    /// Runs until the reader is gone.
+    pub(super) async fn run(mut self) {
+        loop {
+            let Ok(cursor) = self.list().await else { return };
+            let mut resumed = false;
+            loop {
+                match self.watch(cursor.history, resumed).await {
+                    End::Lost(error) => {
+                        self.pause(&error).await;
+                        self.status.send_modify(|status| status.reconnects += 1);
+                        resumed = true;
+                    }
+                    End::Outdated(error) => {
+                        if let Some(error) = error {
+                            self.pause(&error).await;
+                        } else if !self.heard_since_listing {
+                            // A store that compacts faster than we list, or that lies: not at full speed.
+                            tokio::time::sleep(self.backoff.next()).await;
+                        }
+                        break;
+                    }
+                    End::Reader(ReaderGone) => return,
+                }
+            }
+        }
+    }
+
+    /// Lists until it works and hands the difference to what is known over.
+    async fn list(&mut self) -> Result<Cursor, ReaderGone> {
+        let again = self.cursor.is_some();
+        let listed = loop {
+            match self.store.list(&self.prefix).await {
+                Ok(listed) => break listed,
+                Err(error) => self.pause(&error).await,
+            }
+        };
+        self.heard_since_listing = false;
+        self.status.send_modify(|status| {
+            status.phase = status.phase.max(Phase::ResyncInProgress);
+            status.relists += u64::from(again);
+        });
+        self.contact();
+        let cursor = Cursor { revision: listed.revision, history: listed.history };
+        let went_back =
+            self.cursor.is_some_and(|old| cursor.revision < old.revision || cursor.history != old.history);
+        self.cursor = Some(cursor);
+        let changes = self.difference(listed);
+        self.deliver_listing(changes, cursor.revision, went_back).await?;
+        Ok(cursor)
+    }
+
+    /// What has to change for a reader that knows `known` to know the listing; `known` is the listing then.
+    fn difference(&mut self, listed: Snapshot) -> Vec<Change> {
+        let mut vanished = mem::take(&mut self.known);
+        let mut changes = Vec::new();
+        for entry in listed.entries {
+            let before = vanished.remove(&entry.key);
+            let now = self.known_as(&entry);
+            self.known.insert(entry.key.clone(), now);
+            if before != Some(now) {
+                changes.push(Change {
+                    key: entry.key.clone(),
+                    revision: entry.mod_revision,
+                    value: Some(entry),
+                });
+            }
+        }
+        let mut vanished: Vec<String> = vanished.into_keys().collect();
+        vanished.sort_unstable();
+        changes.extend(vanished.into_iter().map(|key| Change {
+            key,
+            value: None,
+            revision: listed.revision,
+        }));
+        changes
+    }
+
+    async fn deliver_listing(
+        &mut self,
+        mut changes: Vec<Change>,
+        revision: Revision,
+        went_back: bool,
+    ) -> Result<(), ReaderGone> {
+        while !went_back && changes.len() > BATCH_CHANGES {
+            let rest = changes.split_off(BATCH_CHANGES);
+            let part = mem::replace(&mut changes, rest);
+            // Not all is delivered: the revision reached is still the one before.
+            self.deliver(part, 0, false, false).await?;
+        }
+        self.deliver(changes, revision, true, went_back).await
+    }
+
+    async fn deliver(
+        &mut self,
+        changes: Vec<Change>,
+        revision: Revision,
+        listed: bool,
+        went_back: bool,
+    ) -> Result<(), ReaderGone> {
+        let finding = Finding { index: self.index, changes, revision, listed, went_back };
+        self.findings.send(finding).await.map_err(|_| ReaderGone)
+    }
+
+    /// Watches from the cursor on until the stream ends. After a failure it is first asked whether the store
+    /// still is the one we know: a store that was wiped meanwhile would take our revision for a future one.
+    async fn watch(&mut self, history: u64, resumed: bool) -> End {
+        if resumed {
+            // No key continues a prefix with NUL, and who may read the prefix may read this.
+            match self.store.list(&format!("{}\0", self.prefix)).await {
+                Ok(probe) if probe.history != history || probe.revision < self.reached() => {
+                    return End::Outdated(None);
+                }
+                Ok(_) => self.contact(),
+                Err(error) => return End::Lost(error),
+            }
+        }
+        let mut stream = match self.store.watch(&self.prefix, self.reached() + 1).await {
+            Ok(stream) => stream,
+            Err(error) => return end_of(error),
+        };
+        self.contact();
+        let began = Instant::now();
+        let end = loop {
+            match stream.next().await {
+                Some(Ok(WatchEvent::Changes { revision, .. })) if revision < self.reached() => {
+                    break End::Outdated(None);
+                }
+                Some(Ok(WatchEvent::Changes { revision, changes })) => {
+                    self.heard_since_listing = true;
+                    self.backoff.reset();
+                    self.contact();
+                    if let Err(gone) = self.advance(revision, changes).await {
+                        break End::Reader(gone);
+                    }
+                }
+                Some(Ok(WatchEvent::Compacted { .. })) => break End::Outdated(None),
+                Some(Err(error)) => break end_of(error),
+                None => break End::Lost(Error::Unavailable("watch stream ended".to_owned())),
+            }
+        };
+        if began.elapsed() > LONGEST {
+            // It worked for a while, only nothing happened.
+            self.backoff.reset();
+            self.heard_since_listing = true;
+        }
+        end
+    }
+
+    /// Takes one message of the stream in.
+    async fn advance(&mut self, revision: Revision, changes: Vec<Change>) -> Result<(), ReaderGone> {
+        if let Some(cursor) = &mut self.cursor {
+            cursor.revision = revision;
+        }
+        let news: Vec<Change> = changes.into_iter().filter(|change| self.is_news(change)).collect();
+        let mut parts = news.chunks(BATCH_CHANGES).peekable();
+        while let Some(part) = parts.next() {
+            let reached = match (part.last(), parts.peek()) {
+                // More of the same revision may follow in the next part.
+                (Some(last), Some(_)) => last.revision - 1,
+                _ => revision,
+            };
+            self.deliver(part.to_vec(), reached, false, false).await?;
+        }
+        if news.is_empty() {
+            self.deliver(Vec::new(), revision, false, false).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the reader does not know this yet; it does afterwards.
+    fn is_news(&mut self, change: &Change) -> bool {
+        let Some(entry) = &change.value else {
+            return self.known.remove(&change.key).is_some();
+        };
+        let now = self.known_as(entry);
+        match self.known.entry(change.key.clone()) {
+            Entry::Occupied(mut known) => known.insert(now) != now,
+            Entry::Vacant(vacant) => {
+                vacant.insert(now);
+                true
+            }
+        }
+    }
+
+    fn known_as(&self, entry: &KeyValue) -> Known {
+        Known { mod_revision: entry.mod_revision, digest: self.digest.hash_one(&entry.value) }
+    }
+
+    fn reached(&self) -> Revision {
+        self.cursor.map_or(0, |cursor| cursor.revision)
+    }
+
+    fn contact(&self) {
+        self.status.send_modify(|status| {
+            status.last_contact = Some(Instant::now());
+            status.last_error = None;
+        });
+    }
+
+    async fn pause(&mut self, error: &Error) {
+        let wait = self.backoff.next();
+        tracing::debug!(prefix = %self.prefix, %error, ?wait, "datastore does not answer");
+        self.status.send_modify(|status| status.last_error = Some(error.to_string()));
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// What an error of a watch means: an answer that makes no sense would make none again from the same revision.
+fn end_of(error: Error) -> End {
+    match error {
+        Error::Protocol(_) => End::Outdated(Some(error)),
+        Error::Unavailable(_) | Error::Denied(_) | Error::Io { .. } => End::Lost(error),
+    }
+}

@@ -1,1 +1,4 @@
-//! placeholder
+//! canal's kernel ports — a TAP device and UDP sockets — and the eBPF programs that steer packets into them.
+
+pub mod bpf;
+pub mod tun;

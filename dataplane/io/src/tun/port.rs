@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use super::device::{TapDevice, TapQueue};
 use super::{tag, vnet_hdr};
 use crate::bpf::NextHops;
+use crate::checksum;
 
 /// A worker's queue of the TAP device.
 pub struct TapPort {
@@ -134,12 +135,34 @@ fn retried<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
     }
 }
 
-/// What the kernel says of an underlay frame's checksum, in terms of the innermost one: "valid" may speak of the outer
-/// header only, so it is worth nothing.
-fn underlay_offload(offload: Offload) -> Offload {
+/// What the kernel says of an underlay frame's checksum, in terms of the innermost one.
+///
+/// "Valid" may speak of the outer header only, so it is worth nothing. An outer checksum that a sender on this machine
+/// left unfinished is finished here: the core knows of one unfinished checksum a packet, the innermost.
+fn underlay_offload(frame: &mut Frame, offload: Offload) -> Offload {
     match offload.checksum {
+        Checksum::Partial { start, offset } if offload.tunnel.is_none() && is_outer_transport(frame.data(), start) => {
+            let field = usize::from(start) + usize::from(offset);
+            let data = frame.data_mut();
+            if let Some(sum) = data.get(usize::from(start)..).map(|bytes| checksum::add(0, bytes))
+                && let Some(field) = data.get_mut(field..field + 2)
+            {
+                field.copy_from_slice(&checksum::finish(sum).to_be_bytes());
+            }
+            Offload { checksum: Checksum::Complete, ..offload }
+        }
         Checksum::Verified => Offload { checksum: Checksum::Complete, ..offload },
         _ => offload,
+    }
+}
+
+/// True when the outer transport header starts at `start`; the steering program lets only packets without IPv4
+/// options and IPv6 extension headers pass.
+fn is_outer_transport(frame: &[u8], start: u16) -> bool {
+    match frame.get(12..14) {
+        Some([0x08, 0x00]) => start == 34,
+        Some([0x86, 0xdd]) => start == 54,
+        _ => false,
     }
 }
 
@@ -156,7 +179,7 @@ impl Port for TapPort {
                     self.stats.rx_frames += 1;
                     self.stats.rx_bytes += frame.len() as u64;
                     let offload =
-                        if ingress == Ingress::Underlay { underlay_offload(offload) } else { offload };
+                        if ingress == Ingress::Underlay { underlay_offload(&mut frame, offload) } else { offload };
                     into.push(Received { frame, offload, ingress });
                 }
                 Ok(None) => {

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod daemon;
+pub mod overlay;
 
 use std::fs::File;
 use std::io;

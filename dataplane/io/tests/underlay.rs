@@ -28,10 +28,14 @@ impl Site {
         veth(&host, "eth0", &router, "left");
         veth(&peer, "eth0", &router, "right");
         veth(&host, "wl", &workload, "eth0");
-        let (left, right, length) = if v6 { ("2001:db8:1::", "2001:db8:2::", 64) } else { ("192.0.2.", "198.51.100.", 24) };
-        for (namespace, device, net, last) in
-            [(&host, "eth0", left, 1), (&router, "left", left, 9), (&router, "right", right, 9), (&peer, "eth0", right, 1)]
-        {
+        let (left, right, length) =
+            if v6 { ("2001:db8:1::", "2001:db8:2::", 64) } else { ("192.0.2.", "198.51.100.", 24) };
+        for (namespace, device, net, last) in [
+            (&host, "eth0", left, 1),
+            (&router, "left", left, 9),
+            (&router, "right", right, 9),
+            (&peer, "eth0", right, 1),
+        ] {
             let nodad = if v6 { "nodad" } else { "" };
             namespace.ip(&format!("addr add {net}{last}/{length} dev {device} {nodad}"));
         }

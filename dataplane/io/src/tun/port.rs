@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
+use canal_dataplane::checksum;
 use canal_dataplane::frame::{Frame, FramePool};
 use canal_dataplane::limits::ETHERNET;
 use canal_dataplane::net::Mac;
@@ -15,7 +16,6 @@ use nix::errno::Errno;
 use super::device::{TapDevice, TapQueue};
 use super::{tag, vnet_hdr};
 use crate::bpf::NextHops;
-use crate::checksum;
 
 /// A worker's queue of the TAP device.
 pub struct TapPort {
@@ -141,14 +141,11 @@ fn retried<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
 /// left unfinished is finished here: the core knows of one unfinished checksum a packet, the innermost.
 fn underlay_offload(frame: &mut Frame, offload: Offload) -> Offload {
     match offload.checksum {
-        Checksum::Partial { start, offset } if offload.tunnel.is_none() && is_outer_transport(frame.data(), start) => {
-            let field = usize::from(start) + usize::from(offset);
-            let data = frame.data_mut();
-            if let Some(sum) = data.get(usize::from(start)..).map(|bytes| checksum::add(0, bytes))
-                && let Some(field) = data.get_mut(field..field + 2)
-            {
-                field.copy_from_slice(&checksum::finish(sum).to_be_bytes());
-            }
+        Checksum::Partial { start, offset }
+            if offload.gso.is_none() && is_outer_transport(frame.data(), start) =>
+        {
+            // A field outside of the packet stays as it is; the core finds such a packet malformed.
+            let _ = checksum::finish_partial(frame.data_mut(), start, offset);
             Offload { checksum: Checksum::Complete, ..offload }
         }
         Checksum::Verified => Offload { checksum: Checksum::Complete, ..offload },
@@ -178,8 +175,11 @@ impl Port for TapPort {
                 Ok(Some((offload, ingress))) => {
                     self.stats.rx_frames += 1;
                     self.stats.rx_bytes += frame.len() as u64;
-                    let offload =
-                        if ingress == Ingress::Underlay { underlay_offload(&mut frame, offload) } else { offload };
+                    let offload = if ingress == Ingress::Underlay {
+                        underlay_offload(&mut frame, offload)
+                    } else {
+                        offload
+                    };
                     into.push(Received { frame, offload, ingress });
                 }
                 Ok(None) => {

@@ -55,7 +55,10 @@ impl Namespace {
     }
 
     /// Runs `work` on a thread inside of it.
-    pub fn spawn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> thread::JoinHandle<T> {
         let namespace = File::open(format!("/run/netns/{}", self.name)).expect("the namespace exists");
         thread::spawn(move || {
             setns(namespace, CloneFlags::CLONE_NEWNET).expect("root may enter a namespace");

@@ -44,7 +44,8 @@ impl Overlay {
         let mut pseudo = u64::from(udp_len) + 17;
         match (self.local, self.remote) {
             (IpAddr::V4(from), IpAddr::V4(to)) => {
-                header[14..34].copy_from_slice(&[0x45, tos, 0, 0, 0, 0, 0x40, 0, 64, 17, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+                header[14..34]
+                    .copy_from_slice(&[0x45, tos, 0, 0, 0, 0, 0x40, 0, 64, 17, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
                 header[16..18].copy_from_slice(&(udp_len + 20).to_be_bytes());
                 header[26..30].copy_from_slice(&from.octets());
                 header[30..34].copy_from_slice(&to.octets());
@@ -98,7 +99,8 @@ impl Overlay {
 fn shifted(offload: Offload, by: i32) -> Offload {
     match offload.checksum {
         Checksum::Partial { start, offset } => {
-            let start = u16::try_from(i32::from(start) + by).expect("the checksum belongs to the inner packet");
+            let start =
+                u16::try_from(i32::from(start) + by).expect("the checksum belongs to the inner packet");
             Offload { checksum: Checksum::Partial { start, offset }, ..offload }
         }
         _ => offload,

@@ -1,0 +1,64 @@
+/* On the TAP device: what the daemon writes goes where the tag in the destination address says. */
+
+static __always_inline int to_workload(struct __sk_buff *skb, __u32 ifindex)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	__u16 *mac = data;
+	const __u32 *via = bpf_map_lookup_elem(&workloads, &ifindex);
+
+	if (!via || data + ETH_HLEN > end)
+		return TC_ACT_SHOT;
+	mac[0] = mac[3];
+	mac[1] = mac[4];
+	mac[2] = mac[5];
+	mac[3] = 0xeeee;
+	mac[4] = 0xeeee;
+	mac[5] = 0xeeee;
+	if (*via == CANAL_VIA_DEVICE)
+		return bpf_redirect(ifindex, 0);
+	/* The other end takes the frame as it is: the type must be what its driver would have found. */
+	__u8 first = *(__u8 *)data;
+
+	bpf_skb_change_type(skb, !(first & 1) ? PACKET_HOST : first == 0xff ? PACKET_BROADCAST : PACKET_MULTICAST);
+	return bpf_redirect_peer(ifindex, 0);
+}
+
+SEC("classifier")
+int canal_device(struct __sk_buff *skb)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	const struct canal_settings *set = get_settings();
+	const __u8 *mac = data;
+
+	if (!set || data + ETH_HLEN > end)
+		return TC_ACT_SHOT;
+	/* Anything without a tag is for the host's own stack, which drops what is not addressed to the device. */
+	if (mac[0] != CANAL_TAG_FIRST)
+		return TC_ACT_UNSPEC;
+
+	__be32 argument = *(__be16 *)(mac + 2) | (__u32) * (__be16 *)(mac + 4) << 16;
+
+	switch (mac[1]) {
+	case CANAL_TO_WORKLOAD:
+		return to_workload(skb, bpf_ntohl(argument));
+	case CANAL_TO_UNDERLAY:
+		return bpf_redirect_neigh(set->underlay_ifindex, 0, 0, 0);
+	case CANAL_TO_DIRECT_V4: {
+		struct bpf_redir_neigh hop = {.nh_family = 2 /* AF_INET */, .ipv4_nh = argument};
+
+		return bpf_redirect_neigh(set->underlay_ifindex, &hop, sizeof(hop), 0);
+	}
+	case CANAL_TO_DIRECT_V6: {
+		struct bpf_redir_neigh hop = {.nh_family = 10 /* AF_INET6 */};
+		__u32 index = bpf_ntohl(argument);
+		const struct next_hop_v6 *known = bpf_map_lookup_elem(&next_hops_v6, &index);
+
+		if (!known)
+			return TC_ACT_SHOT;
+		__builtin_memcpy(hop.ipv6_nh, known->address, sizeof(hop.ipv6_nh));
+		return bpf_redirect_neigh(set->underlay_ifindex, &hop, sizeof(hop), 0);
+	}
+	default:
+		return TC_ACT_SHOT;
+	}
+}

@@ -1,0 +1,10 @@
+//! The eBPF programs that steer packets into the TAP device and out of it: loading, settings, attachment.
+
+mod link_kind;
+mod programs;
+mod settings;
+mod steering;
+
+pub use programs::{Hook, LoadError, NextHops};
+pub use settings::{MAX_SUBNETS, Underlay};
+pub use steering::{AttachMode, Attachment, Steering, SteeringError};

@@ -1,0 +1,83 @@
+//! A daemon in miniature: one worker over the ports, a closure instead of a pipeline.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use canal_dataplane::frame::FramePool;
+use canal_dataplane::limits::{BATCH, SUPER_FRAME_BUFFER};
+use canal_dataplane::port::{Egress, Outgoing, Port, PortStats, Received};
+
+use super::Namespace;
+
+/// A running worker; stopped and joined when dropped.
+pub struct Worker {
+    stop: Arc<AtomicBool>,
+    largest: Arc<AtomicUsize>,
+    thread: Option<JoinHandle<PortStats>>,
+}
+
+impl Worker {
+    /// Runs a worker in `namespace`: `open` makes its port (and whatever must live as long), `decide` says for every
+    /// frame where it goes.
+    pub fn start<P: Port, K>(
+        namespace: &Namespace,
+        open: impl FnOnce() -> (P, K) + Send + 'static,
+        mut decide: impl FnMut(&mut Received) -> Option<Egress> + Send + 'static,
+    ) -> Self {
+        let (stop, largest) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stopped, seen) = (Arc::clone(&stop), Arc::clone(&largest));
+        let (ready, wait) = std::sync::mpsc::channel();
+        let thread = namespace.spawn(move || {
+            let (mut port, _kept) = open();
+            let _ = ready.send(());
+            let mut pool = FramePool::new(4 * BATCH, SUPER_FRAME_BUFFER);
+            let (mut received, mut outgoing) = (Vec::new(), Vec::new());
+            while !stopped.load(Ordering::Relaxed) {
+                port.receive(&mut pool, &mut received, BATCH);
+                if received.is_empty() {
+                    std::thread::sleep(Duration::from_micros(50));
+                }
+                for mut packet in received.drain(..) {
+                    seen.fetch_max(packet.frame.len(), Ordering::Relaxed);
+                    match decide(&mut packet) {
+                        Some(egress) => {
+                            let Received { frame, offload, .. } = packet;
+                            outgoing.push(Outgoing { frame, offload, egress });
+                        }
+                        None => pool.give(packet.frame),
+                    }
+                }
+                port.transmit(&mut outgoing, &mut pool);
+            }
+            assert_eq!(pool.available(), 4 * BATCH, "every frame came home");
+            port.stats()
+        });
+        wait.recv().expect("the port opens");
+        Self { stop, largest, thread: Some(thread) }
+    }
+
+    /// Length of the largest frame so far.
+    pub fn largest_frame(&self) -> usize {
+        self.largest.load(Ordering::Relaxed)
+    }
+
+    /// Stops it; its port's counters.
+    pub fn stop(mut self) -> PortStats {
+        self.stop.store(true, Ordering::Relaxed);
+        match self.thread.take().expect("stopped once").join() {
+            Ok(stats) => stats,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! A real etcd, in the switch namespace: started, stopped, compacted and wiped at will.
+
+use crate::cmd::Background;
+use crate::flannel::PREFIX;
+use crate::plan;
+use crate::store::Store;
+use crate::topology::Topology;
+use crate::wait;
+use anyhow::{Context, Result};
+use serde_json::Value;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Where Calico's v3 client keeps workload endpoints.
+const WORKLOADS: &str = "/calico/resources/v3/projectcalico.org/workloadendpoints";
+
+/// The process, its data and the address everyone reaches it by.
+#[derive(Debug)]
+pub struct Etcd<'t> {
+    topology: &'t Topology,
+    process: Option<Background>,
+    data: TempDir,
+    log: PathBuf,
+    evidence: Arc<crate::evidence::Evidence>,
+}
+
+impl<'t> Etcd<'t> {
+    /// Starts an empty etcd in the switch namespace.
+    pub fn start(topology: &'t Topology) -> Result<Self> {
+        let log = topology.evidence.dir("etcd")?.join("etcd.log");
+        let evidence = Arc::clone(&topology.evidence);
+        let data = tempfile::Builder::new().prefix("cnt-etcd").tempdir()?;
+        let mut etcd = Self { topology, process: None, data, log, evidence };
+        etcd.restart()?;
+        Ok(etcd)
+    }
+
+    /// The client URL, reachable from every host.
+    pub fn url(&self) -> String {
+        format!("http://{}:2379", plan::switch_v4(0))
+    }
+
+    /// Starts the process again on the data it has; no effect while it runs.
+    pub fn restart(&mut self) -> Result<()> {
+        if self.process.as_mut().is_some_and(Background::is_running) {
+            return Ok(());
+        }
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(&self.log)?;
+        let mut command = self.topology.switch.command("etcd");
+        command.arg("--data-dir").arg(self.data.path().join("data"));
+        command.args(["--listen-client-urls", &self.url(), "--advertise-client-urls", &self.url()]);
+        command.args(["--listen-peer-urls", "http://127.0.0.1:2380"]);
+        command.args(["--initial-advertise-peer-urls", "http://127.0.0.1:2380"]);
+        command.args(["--initial-cluster", "default=http://127.0.0.1:2380", "--log-outputs", "stderr"]);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.process = Some(Background::start("etcd", &mut command)?);
+        wait::until("etcd healthy", wait::SOON, || {
+            self.ctl(&["--command-timeout=2s", "endpoint", "health"]).map(|_| true)
+        })
+    }
+
+    /// Ends the process with SIGTERM; the data stays.
+    pub fn stop(&mut self) -> Result<()> {
+        match self.process.take() {
+            Some(mut process) => process.terminate(Duration::from_secs(20)).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the process, loses all its data and starts an empty one: revisions begin again at 1.
+    pub fn wipe(&mut self) -> Result<()> {
+        self.stop()?;
+        std::fs::remove_dir_all(self.data.path().join("data"))?;
+        self.restart()
+    }
+
+    /// Compacts everything up to the current revision: a watch that resumes earlier is refused.
+    pub fn compact(&self) -> Result<()> {
+        let status = self.ctl(&["endpoint", "status", "-w", "json"])?;
+        let status: Value = serde_json::from_str(&status)?;
+        let revision = status[0]["Status"]["header"]["revision"].as_u64().context("no revision")?;
+        self.ctl(&["compact", "--physical", &revision.to_string()]).map(drop)
+    }
+
+    /// Runs etcdctl in the switch namespace.
+    pub fn ctl(&self, words: &[&str]) -> Result<String> {
+        let url = format!("--endpoints={}", self.url());
+        let mut argv = vec!["etcdctl", url.as_str()];
+        argv.extend(words);
+        self.topology.switch.run(&argv)
+    }
+
+    /// Writes one key without a lease.
+    pub fn put(&self, key: &str, value: &str) -> Result<()> {
+        self.ctl(&["put", "--", key, value]).map(drop)
+    }
+
+    /// Deletes one key.
+    pub fn delete(&self, key: &str) -> Result<()> {
+        self.ctl(&["del", "--", key]).map(drop)
+    }
+
+    /// Every key below `prefix` with its value and etcd lease id (0: none).
+    pub fn list(&self, prefix: &str) -> Result<Vec<(String, String, i64)>> {
+        let text = self.ctl(&["get", "--prefix", "-w", "json", "--", prefix])?;
+        let reply: Value = serde_json::from_str(&text)?;
+        let mut found = Vec::new();
+        for kv in reply["kvs"].as_array().into_iter().flatten() {
+            let field = |name: &str| -> Result<String> { decode(kv[name].as_str().unwrap_or_default()) };
+            found.push((field("key")?, field("value")?, kv["lease"].as_i64().unwrap_or(0)));
+        }
+        Ok(found)
+    }
+}
+
+impl Drop for Etcd<'_> {
+    fn drop(&mut self) {
+        if !self.evidence.passed() {
+            self.evidence.print_tail("etcd", &self.log);
+        }
+    }
+}
+
+impl Store for Etcd<'_> {
+    fn daemon_args(&self) -> Vec<String> {
+        vec!["--etcd-endpoints".into(), self.url()]
+    }
+
+    fn set_net_conf(&self, conf: &Value) -> Result<()> {
+        self.put(&format!("{PREFIX}/config"), &conf.to_string())
+    }
+
+    fn put_lease(&self, key: &str, value: &str) -> Result<()> {
+        let granted = self.ctl(&["lease", "grant", "86400"])?;
+        let id = granted.split_whitespace().nth(1).context("no lease id")?;
+        self.ctl(&["put", "--lease", id, "--", &format!("{PREFIX}/subnets/{key}"), value]).map(drop)
+    }
+
+    fn delete_lease(&self, key: &str) -> Result<()> {
+        self.delete(&format!("{PREFIX}/subnets/{key}"))
+    }
+
+    fn raw_leases(&self) -> Result<Vec<(String, String)>> {
+        let prefix = format!("{PREFIX}/subnets/");
+        let found = self.list(&prefix)?;
+        Ok(found.into_iter().map(|(key, value, _)| (key[prefix.len()..].to_owned(), value)).collect())
+    }
+
+    fn put_workload(&self, namespace: &str, name: &str, resource: &Value) -> Result<()> {
+        self.put(&format!("{WORKLOADS}/{namespace}/{name}"), &resource.to_string())
+    }
+
+    fn delete_workload(&self, namespace: &str, name: &str) -> Result<()> {
+        self.delete(&format!("{WORKLOADS}/{namespace}/{name}"))
+    }
+}
+
+/// Standard base64 to text: what etcdctl's JSON wraps keys and values in.
+fn decode(text: &str) -> Result<String> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
+    let (mut bits, mut held) = (0u32, 0u32);
+    for c in text.bytes().filter(|c| *c != b'=') {
+        let value = ALPHABET.iter().position(|a| *a == c).context("not base64")?;
+        bits = bits << 6 | value as u32;
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            bytes.push((bits >> held) as u8);
+        }
+    }
+    String::from_utf8(bytes).context("not text")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decode;
+
+    #[test]
+    fn base64_of_every_length() {
+        for (text, coded) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("/a-24&b", "L2EtMjQmYg==")]
+        {
+            assert_eq!(decode(coded).unwrap(), text);
+        }
+        assert!(decode("!").is_err());
+    }
+}

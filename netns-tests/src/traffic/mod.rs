@@ -1,0 +1,11 @@
+//! What the tests send: pings whose every answer is read, TCP whose every byte is compared, UDP echoes, iperf3.
+
+pub mod iperf;
+pub mod pattern;
+pub mod ping;
+pub mod rtt;
+pub mod tcp;
+pub mod udp;
+
+pub use ping::Ping;
+pub use tcp::{Goal, Transfer};

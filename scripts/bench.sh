@@ -1,0 +1,222 @@
+#!/usr/bin/env bash
+# Pod to remote pod over two hosts, canal beside what users have today.
+#
+#   sudo scripts/bench.sh [SCENARIO…] [--peers P,P…] [--runs N] [--seconds S] [-o table|json]
+#
+# scenarios  tcp-1, tcp-8 (Gbit/s, one and eight streams), rtt (µs, 64-byte UDP on an idle path)
+# peers      kernel-vxlan           the kernel's VXLAN device, no policy
+#            kernel-iptables-100    the same with 100 Calico-like policies: conntrack, established first, then the chains
+#            canal-tap, canal-udp   one canal daemon on each of both hosts
+#
+# Every run measures each peer once, in turn, so that a slow minute of the machine meets all of them. Medians are over the runs.
+# -o json prints one object a line: {"peer","scenario","metric","median","min","max","n"}; progress goes to standard error.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=scripts/topology.sh
+source "$(dirname "${BASH_SOURCE[0]}")/topology.sh"
+
+ALL_PEERS=(kernel-vxlan kernel-iptables-100 canal-tap canal-udp)
+ALL_SCENARIOS=(tcp-1 tcp-8 rtt)
+POLICIES=100
+BASE_PREFIX=canal-bench BASE_STATE=/run/canal-bench
+# No server beside the daemons while measuring.
+DATASTORE=dir
+RUNS=5 SECONDS_EACH=4 OUTPUT=table PROBES=5000
+# CANAL_BIN_DIR names binaries that are built already.
+BIN=${CANAL_BIN_DIR:-$(target_dir)/release}
+
+usage() {
+    sed -n '2,/^set /{s/^# \{0,1\}//;/^set /d;p}' "${BASH_SOURCE[0]}"
+    exit "${1:-0}"
+}
+
+# From here on the functions of topology.sh work on this peer's namespaces.
+select_peer() {
+    PREFIX=$BASE_PREFIX-$1 STATE=$BASE_STATE/$1
+}
+
+peer_up() {
+    select_peer "$1"
+    mkdir -p "$STATE"
+    make_switch
+    make_host 0
+    make_host 1
+    start_datastore
+    local host
+    for host in 0 1; do
+        case $1 in
+        kernel-*) kernel_node "$host" ;;
+        canal-*) canal_node "$host" "${1#canal-}" ;;
+        esac
+    done
+    for host in 0 1; do
+        make_pod "$host" 2 "$(subnet_address "$host" 2)"
+        case $1 in
+        kernel-*)
+            kernel_sync "$host"
+            route_pod_by_kernel "$host" 2
+            ;;
+        canal-*) attach_pod "$host" 2 ;;
+        esac
+        [[ $1 != kernel-iptables-* ]] || calico_like_rules "$host" $POLICIES
+    done
+    wait_for 20 "$1: pod to pod" inside pod0x2 ping -nq -c 1 -W 1 "$(pod_address pod1x2)"
+    wait_for 20 "$1: pod to pod, back" inside pod1x2 ping -nq -c 1 -W 1 "$(pod_address pod0x2)"
+    # The echo end of the rtt scenario waits in poll and costs the others nothing.
+    background pod1x2 echo "$BIN/canal-probe" echo "$(pod_address pod1x2):7002"
+}
+
+# calico_like_rules HOST N: what Felix renders, reduced to the parts on the path. FORWARD -> dispatch by interface -> the endpoint's
+# chain: established first, then N policies (an IP set each), of which the last one accepts.
+calico_like_rules() {
+    local host=host$1 n=$2 veth=cali$1x2 i
+    {
+        for ((i = 0; i < n; i++)); do
+            printf 'create s%d hash:net\n' "$i"
+            if ((i == n - 1)); then printf 'add s%d %s\n' "$i" "$NETWORK"; else printf 'add s%d 11.0.%d.0/24\n' "$i" "$i"; fi
+        done
+    } | inside "$host" ipset restore
+    {
+        printf '*filter\n:FORWARD DROP [0:0]\n:fw-%s - [0:0]\n:tw-%s - [0:0]\n' "$veth" "$veth"
+        for ((i = 0; i < n; i++)); do printf ':po-%d - [0:0]\n:pi-%d - [0:0]\n' "$i" "$i"; done
+        printf -- '-A FORWARD -i %s -g fw-%s\n-A FORWARD -o %s -g tw-%s\n' "$veth" "$veth" "$veth" "$veth"
+        endpoint_chain "fw-$veth" po dst "$n"
+        endpoint_chain "tw-$veth" pi src "$n"
+        printf 'COMMIT\n'
+    } | inside "$host" iptables-legacy-restore
+}
+
+# endpoint_chain CHAIN POLICY_PREFIX SIDE N
+endpoint_chain() {
+    local chain=$1 policy=$2 side=$3 n=$4 i
+    printf -- '-A %s -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n' "$chain"
+    printf -- '-A %s -m conntrack --ctstate INVALID -j DROP\n' "$chain"
+    printf -- '-A %s -j MARK --set-xmark 0x0/0x10000\n' "$chain"
+    for ((i = 0; i < n; i++)); do
+        printf -- '-A %s -j %s-%d\n' "$chain" "$policy" "$i"
+        printf -- '-A %s -m mark --mark 0x10000/0x10000 -j ACCEPT\n' "$chain"
+        printf -- '-A %s-%d -m set --match-set s%d %s -j MARK --set-xmark 0x10000/0x10000\n' "$policy" "$i" "$i" "$side"
+    done
+    printf -- '-A %s -j DROP\n' "$chain"
+}
+
+# --- measuring ---
+
+# measure PEER SCENARIO: appends "peer scenario metric value" to $SAMPLES for each of its metrics.
+measure() {
+    select_peer "$1"
+    case $2 in
+    tcp-*) sample "$1" "$2" gbit_per_s "$(tcp_rate "${2#tcp-}")" ;;
+    rtt)
+        local trips
+        trips=$(inside pod0x2 timeout 60 "$BIN/canal-probe" rtt "$(pod_address pod1x2):7002" "$PROBES")
+        sample "$1" rtt p50_us "$(jq -r .p50_us <<<"$trips")"
+        sample "$1" rtt p99_us "$(jq -r .p99_us <<<"$trips")"
+        [[ $(jq -r .lost <<<"$trips") -eq 0 ]] || warn "$1: $(jq -r .lost <<<"$trips") of $PROBES probes lost"
+        ;;
+    esac
+}
+
+sample() {
+    printf '%s %s %s %s\n' "$@" >>"$SAMPLES"
+    printf '      %-20s %-6s %-10s %s\n' "$@" >&2
+}
+
+tcp_rate() {
+    local address
+    address=$(pod_address pod1x2)
+    background pod1x2 iperf iperf3 -s -1 -B "$address"
+    wait_for 10 "iperf3 listening" inside pod1x2 bash -c "ss -Hltn 'sport = :5201' | grep -q ."
+    inside pod0x2 timeout $((SECONDS_EACH + 30)) iperf3 -J -c "$address" -t "$SECONDS_EACH" -O 1 -P "$1" --connect-timeout 5000 |
+        jq -er '.end.sum_received.bits_per_second / 1e9 * 1000 | round / 1000'
+}
+
+# One JSON object a line, in the order of first appearance.
+summary() {
+    jq -Rnc '[inputs | split(" ") | {peer: .[0], scenario: .[1], metric: .[2], value: (.[3] | tonumber)}]
+        | [to_entries[] | .value + {at: .key}] | group_by([.peer, .scenario, .metric]) | sort_by(.[0].at)[]
+        | map(.value) as $all | ($all | sort) as $v | ($v | length) as $n
+        | {peer: .[0].peer, scenario: .[0].scenario, metric: .[0].metric,
+           median: (if $n % 2 == 1 then $v[($n - 1) / 2] else (($v[$n / 2 - 1] + $v[$n / 2]) / 2) end),
+           min: $v[0], max: $v[-1], n: $n}' "$SAMPLES"
+}
+
+print_table() {
+    summary | jq -rs '(map(select(.peer == "kernel-vxlan") | {key: (.scenario + .metric), value: .median}) | from_entries) as $base
+        | (["SCENARIO", "METRIC", "PEER", "MEDIAN", "MIN", "MAX", "N", "÷ KERNEL-VXLAN"] | @tsv),
+          (sort_by([.scenario, .metric])[] | [.scenario, .metric, .peer, .median, .min, .max, .n,
+            (if $base[.scenario + .metric] then (.median / $base[.scenario + .metric] * 1000 | round / 1000) else "-" end)] | @tsv)' |
+        column -t -s $'\t'
+}
+
+# --- running ---
+
+down() {
+    local peer
+    for peer in "${ALL_PEERS[@]}"; do
+        select_peer "$peer"
+        tear_down
+    done
+    rm -rf "$BASE_STATE"
+}
+
+known() {
+    local word=$1
+    shift
+    [[ " $* " == *" $word "* ]] || die "unknown: $word; there are: $*"
+}
+
+main() {
+    local scenarios=() peers=("${ALL_PEERS[@]}") word
+    while (($# > 0)); do
+        case $1 in
+        --peers) IFS=, read -ra peers <<<"$2" && shift 2 ;;
+        --runs) RUNS=$2 && shift 2 ;;
+        --seconds) SECONDS_EACH=$2 && shift 2 ;;
+        -o) OUTPUT=$2 && shift 2 ;;
+        -h | --help) usage ;;
+        -*) usage 2 ;;
+        *) scenarios+=("$1") && shift ;;
+        esac
+    done
+    [[ ${#scenarios[@]} -gt 0 ]] || scenarios=("${ALL_SCENARIOS[@]}")
+    for word in "${peers[@]}"; do known "$word" "${ALL_PEERS[@]}"; done
+    for word in "${scenarios[@]}"; do known "$word" "${ALL_SCENARIOS[@]}"; done
+    known "$OUTPUT" table json
+    need_root
+
+    build
+    down
+    trap 'exit 130' INT TERM
+    trap down EXIT
+    mkdir -p "$BASE_STATE"
+    SAMPLES=$BASE_STATE/samples
+    for word in "${peers[@]}"; do
+        say "peer $word"
+        peer_up "$word"
+    done
+    run_all
+    if [[ $OUTPUT == json ]]; then summary; else print_table; fi
+}
+
+build() {
+    install_packages "${BUILD_PACKAGES[@]}" "${LAB_PACKAGES[@]}"
+    [[ -z ${CANAL_BIN_DIR:-} ]] || return 0
+    find_cargo
+    say "building (release)"
+    (cd "$ROOT" && cargo build --release --locked --bins -p canal -p netns-tests >&2)
+}
+
+# Uses main's peers and scenarios.
+run_all() {
+    local run peer scenario
+    for ((run = 1; run <= RUNS; run++)); do
+        for scenario in "${scenarios[@]}"; do
+            say "run $run of $RUNS: $scenario"
+            for peer in "${peers[@]}"; do measure "$peer" "$scenario"; done
+        done
+    done
+}
+
+main "$@"

@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# What CI runs: scripts/test.sh, with skips and missing cases counted as failures.
+set -euo pipefail
+export CI=true CARGO_TERM_COLOR=never NO_COLOR=1
+exec "$(dirname "${BASH_SOURCE[0]}")/test.sh" "$@"

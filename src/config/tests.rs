@@ -1,0 +1,243 @@
+use super::*;
+
+fn machine() -> Machine {
+    Machine { hostname: "Node-1\n".into(), cores: 8 }
+}
+
+fn parse_with(line: &str, environment: &[(&str, &str)]) -> Result<Command, ConfigError> {
+    let environment =
+        |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+    Config::parse(line.split_whitespace().map(str::to_owned), environment, &machine())
+}
+
+fn config_with(line: &str, environment: &[(&str, &str)]) -> Config {
+    match parse_with(line, environment).unwrap_or_else(|error| panic!("{line}: {error}")) {
+        Command::Run(config) => *config,
+        Command::Version => panic!("{line}: version"),
+    }
+}
+
+fn config(line: &str) -> Config {
+    config_with(line, &[])
+}
+
+fn refusal(line: &str) -> String {
+    parse_with(line, &[]).expect_err(line).to_string()
+}
+
+#[test]
+fn nothing_given_means_a_single_host_on_its_own_directory() {
+    let expected = Config {
+        node_name: "node-1".into(),
+        underlay: Underlay::default(),
+        datastore: DatastoreChoice::Dir("/etc/canal".into()),
+        prefix: "/coreos.com/network".into(),
+        subnet_file: "/run/flannel/subnet.env".into(),
+        renew_margin: Duration::from_secs(3600),
+        ip_masq: false,
+        ip_masq_random: true,
+        healthz: None,
+        metrics: None,
+        port: PortChoice::Auto,
+        workers: 4,
+        flows_per_worker: 262_144,
+        device: "canal0".into(),
+        settings: Settings::default(),
+        run_dir: "/run/canal".into(),
+        state_dir: "/var/lib/canal".into(),
+        log_level: LogLevel::Info,
+        log_format: LogFormat::Text,
+        notes: vec![],
+    };
+    assert_eq!(config(""), expected);
+}
+
+#[test]
+fn a_flannel_command_line_is_understood_as_it_is() {
+    let config = config(
+        "-etcd-endpoints=https://10.0.0.1:2379,https://10.0.0.2:2379 -etcd-prefix=/overlay//net/ \
+         -etcd-cafile ca.pem -etcd-certfile c.pem -etcd-keyfile k.pem -iface=eth1 -iface eth2 -iface-regex ^10\\. \
+         -iface-can-reach=10.9.9.9 -public-ip=192.0.2.1 -public-ipv6=2001:db8::1 -ip-masq -subnet-file=/tmp/s.env \
+         -subnet-lease-renew-margin=5 -healthz-ip=127.0.0.1 -healthz-port=8471 -ip-masq-fully-random-disable=true",
+    );
+    assert_eq!(
+        config.datastore,
+        DatastoreChoice::Etcd(Etcd {
+            endpoints: vec!["https://10.0.0.1:2379".into(), "https://10.0.0.2:2379".into()],
+            identity: Some(("c.pem".into(), "k.pem".into())),
+            ca: Some("ca.pem".into()),
+            login: None,
+        })
+    );
+    assert_eq!(config.prefix, "/overlay/net");
+    assert_eq!(
+        config.underlay,
+        Underlay {
+            ifaces: vec!["eth1".into(), "eth2".into()],
+            regexes: vec!["^10\\.".into()],
+            can_reach: Some("10.9.9.9".parse().unwrap()),
+            public_ipv4: Some("192.0.2.1".parse().unwrap()),
+            public_ipv6: Some("2001:db8::1".parse().unwrap()),
+        }
+    );
+    assert_eq!(config.renew_margin, Duration::from_secs(300));
+    assert_eq!(config.healthz, Some("127.0.0.1:8471".parse().unwrap()));
+    assert!(config.ip_masq && !config.ip_masq_random);
+    assert_eq!(config.notes, [] as [String; 0]);
+}
+
+#[test]
+fn any_word_about_etcd_chooses_etcd_and_the_flag_has_the_last_word() {
+    let endpoints = |config: Config| match config.datastore {
+        DatastoreChoice::Etcd(etcd) => etcd.endpoints,
+        DatastoreChoice::Dir(dir) => panic!("directory {}", dir.display()),
+    };
+    let standard = ["http://127.0.0.1:4001", "http://127.0.0.1:2379"];
+    assert_eq!(endpoints(config("--datastore etcd")), standard);
+    assert_eq!(endpoints(config("--etcd-prefix /x")), standard);
+    let environment = [("FLANNELD_ETCD_ENDPOINTS", "http://e:2379")];
+    assert_eq!(endpoints(config_with("", &environment)), ["http://e:2379"]);
+    assert_eq!(endpoints(config_with("--etcd-endpoints http://f:2379", &environment)), ["http://f:2379"]);
+    let dir = config_with("--datastore=dir --data-dir /d", &environment);
+    assert_eq!(dir.datastore, DatastoreChoice::Dir("/d".into()));
+    assert_eq!(dir.notes, ["--etcd-endpoints has no effect: the datastore is a directory"]);
+}
+
+#[test]
+fn the_environment_stands_for_flags() {
+    let environment = [
+        ("FLANNELD_IFACE", "eth0"),
+        ("FLANNELD_IP_MASQ", "true"),
+        ("FLANNELD_HEALTHZ_PORT", "9000"),
+        ("FLANNELD_PUBLIC_IP", ""),
+        ("CANAL_WORKERS", "2"),
+        ("CANAL_PORT", "udp"),
+    ];
+    let config = config_with("--ip-masq=false", &environment);
+    assert_eq!(config.underlay, Underlay { ifaces: vec!["eth0".into()], ..Underlay::default() });
+    assert_eq!((config.ip_masq, config.workers, config.port), (false, 2, PortChoice::Udp));
+    assert_eq!(config.healthz, Some("0.0.0.0:9000".parse().unwrap()));
+}
+
+#[test]
+fn our_own_flags_are_read() {
+    let config = config(
+        "--port tap --workers 3 --flows 3001 --device can1 --outer-df --dscp uniform --outer-checksum=true \
+         --allow-encap-from-workloads --run-dir /r --state-dir /s --nodename N.1 --metrics-addr :9091 \
+         --log-level debug --log-format json",
+    );
+    assert_eq!(
+        config.settings,
+        Settings {
+            outer_df: true,
+            dscp: DscpMode::Uniform,
+            allow_encap_from_workloads: true,
+            outer_checksum_v4: true,
+            ..Settings::default()
+        }
+    );
+    assert_eq!((config.port, config.workers, config.flows_per_worker), (PortChoice::Tap, 3, 1001));
+    assert_eq!((config.node_name.as_str(), config.device.as_str()), ("N.1", "can1"));
+    assert_eq!(config.metrics, Some("0.0.0.0:9091".parse().unwrap()));
+    assert_eq!((config.log_level, config.log_format), (LogLevel::Debug, LogFormat::Json));
+}
+
+#[test]
+fn flags_without_meaning_here_are_taken_with_a_sentence_each() {
+    let config = config(
+        "--iptables-resync=5 --iptables-forward-rules=false --ip-blackhole-route -v=10 --vmodule=a=1 \
+         --log_backtrace_at=x:1 --net-config-path=/n --set-node-network-unavailable=true --kube-subnet-mgr=false",
+    );
+    assert_eq!(config.notes.len(), 8);
+    assert_eq!(config.notes[0], "--iptables-resync has no effect: canal-fwd writes no iptables rule");
+    assert_eq!(config.notes[5], "--v has no effect: use --log-level");
+}
+
+#[test]
+fn kubernetes_mode_is_refused_with_what_to_do() {
+    for line in [
+        "--kube-subnet-mgr",
+        "--kube-subnet-mgr=true",
+        "--kube-api-url=http://k",
+        "--kubeconfig-file /k",
+        "--kube-annotation-prefix=p",
+    ] {
+        let text = refusal(line);
+        let flag = line.split([' ', '=']).next().unwrap();
+        assert!(text.starts_with(flag) && text.contains("Leave the flag out"), "{text}");
+    }
+}
+
+#[test]
+fn refusals_say_what_to_do() {
+    for (line, expected) in [
+        ("--workers 0", "--workers is 0, which is not between 1 and 64; give a number in that range."),
+        ("--workers 65", "--workers is 65, which is not between 1 and 64; give a number in that range."),
+        ("--flows 1", "--flows is 1, which is not between 1024 and 67108864; give a number in that range."),
+        (
+            "--subnet-lease-renew-margin 1440",
+            "--subnet-lease-renew-margin is 1440, which is not between 1 and 1439; give a number in that range.",
+        ),
+        ("--public-ip ::1", "--public-ip is \"::1\", which is not an IPv4 address."),
+        ("--public-ipv6 x", "--public-ipv6 is \"x\", which is not an IPv6 address."),
+        ("--iface-can-reach x", "--iface-can-reach is \"x\", which is not an IP address."),
+        ("--healthz-ip x", "--healthz-ip is \"x\", which is not an IP address."),
+        (
+            "--metrics-addr 9091",
+            "--metrics-addr is \"9091\", which is not an address and port such as 127.0.0.1:9091 or :9091.",
+        ),
+        (
+            "--etcd-endpoints 10.0.0.1:2379",
+            "--etcd-endpoints is \"10.0.0.1:2379\", which is not a list of URLs such as \
+             http://10.0.0.1:2379,https://10.0.0.2:2379.",
+        ),
+        ("--etcd-certfile c", "--etcd-certfile needs --etcd-keyfile, too: give both or neither."),
+        ("--etcd-keyfile k", "--etcd-keyfile needs --etcd-certfile, too: give both or neither."),
+        ("--etcd-username u", "--etcd-username needs --etcd-password, too: give both or neither."),
+        ("--etcd-password p", "--etcd-password needs --etcd-username, too: give both or neither."),
+        ("--etcd-prefix /", "--etcd-prefix is \"/\", which is not a key prefix such as /coreos.com/network."),
+        (
+            "--device sixteen-letters-",
+            "--device is \"sixteen-letters-\", which is not an interface name: 1 to 15 letters, digits, dashes, \
+             underscores.",
+        ),
+        (
+            "--nodename a/b",
+            "--nodename is \"a/b\", which is not a node name: 1 to 253 letters, digits, dots, dashes and underscores.",
+        ),
+    ] {
+        assert_eq!(refusal(line), expected);
+    }
+    assert!(refusal("--port xdp").contains("possible values: auto, tap, udp"));
+    assert!(refusal("--nonsense").contains("unexpected argument '--nonsense'"));
+    assert!(refusal("stray").contains("unexpected argument 'stray'"));
+}
+
+#[test]
+fn certificates_with_a_plain_endpoint_are_worth_a_sentence() {
+    let config = config("--etcd-endpoints http://e:1 --etcd-cafile ca.pem");
+    assert!(config.notes[0].contains("http://"));
+}
+
+#[test]
+fn version_comes_before_everything_else() {
+    assert!(matches!(parse_with("-version --workers=0", &[]), Ok(Command::Version)));
+}
+
+#[test]
+fn secrets_are_not_printed() {
+    let config = config("--etcd-username u --etcd-password hush");
+    let text = format!("{config:?}");
+    assert!(text.contains("\"u\"") && !text.contains("hush"), "{text}");
+}
+
+#[test]
+fn the_manual_names_every_flag() {
+    use clap::CommandFactory;
+    let manual = include_str!("../../docs/configuration.md");
+    for arg in flags::Flags::command().get_arguments().filter_map(|arg| arg.get_long().map(str::to_owned)) {
+        if arg != "help" {
+            assert!(manual.contains(&format!("`--{arg}`")), "docs/configuration.md does not name --{arg}");
+        }
+    }
+}

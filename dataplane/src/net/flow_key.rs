@@ -85,6 +85,17 @@ impl FlowKey {
         self.words[4] as u8
     }
 
+    /// Source and target addresses as numbers, as seen in direction `direction`; IPv4 in the low 32 bits.
+    #[inline(always)]
+    pub fn addresses(&self, direction: Direction) -> (u128, u128) {
+        let [a0, a1, b0, b1, _] = self.words;
+        let (a, b) = (u128::from(a0) << 64 | u128::from(a1), u128::from(b0) << 64 | u128::from(b1));
+        match direction {
+            Direction::Forward => (a, b),
+            Direction::Reverse => (b, a),
+        }
+    }
+
     /// Source and target (address, port) as seen in direction `direction`.
     pub fn ends(&self, direction: Direction) -> ((IpAddr, u16), (IpAddr, u16)) {
         let [a0, a1, b0, b1, rest] = self.words;

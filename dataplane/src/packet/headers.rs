@@ -37,10 +37,6 @@ pub struct Headers {
     pub dont_fragment: bool,
     /// TCP flags, or ICMP type; 0 otherwise.
     pub detail: u8,
-    /// Source, as a big-endian number (IPv4 in the low 32 bits).
-    pub source: u128,
-    /// Destination, likewise.
-    pub destination: u128,
     /// Destination port as in the key's rules.
     pub destination_port: u16,
 }
@@ -57,8 +53,6 @@ impl Default for Headers {
             fragment: Fragment::Whole,
             dont_fragment: false,
             detail: 0,
-            source: 0,
-            destination: 0,
             destination_port: 0,
         }
     }
@@ -77,21 +71,37 @@ impl Headers {
         self.key.protocol()
     }
 
-    fn address(&self, number: u128) -> IpAddr {
-        if self.is_v6() {
-            IpAddr::from(number.to_be_bytes())
-        } else {
-            IpAddr::from((number as u32).to_be_bytes())
-        }
+    /// IPv4 source, as a big-endian number.
+    #[inline(always)]
+    pub fn source_v4(&self) -> u32 {
+        self.key.addresses(self.direction).0 as u32
+    }
+
+    /// IPv4 destination.
+    #[inline(always)]
+    pub fn destination_v4(&self) -> u32 {
+        self.key.addresses(self.direction).1 as u32
+    }
+
+    /// IPv6 source, as a big-endian number.
+    #[inline(always)]
+    pub fn source_v6(&self) -> u128 {
+        self.key.addresses(self.direction).0
+    }
+
+    /// IPv6 destination.
+    #[inline(always)]
+    pub fn destination_v6(&self) -> u128 {
+        self.key.addresses(self.direction).1
     }
 
     /// Source address.
     pub fn source_address(&self) -> IpAddr {
-        self.address(self.source)
+        self.key.ends(self.direction).0.0
     }
 
     /// Destination address.
     pub fn destination_address(&self) -> IpAddr {
-        self.address(self.destination)
+        self.key.ends(self.direction).1.0
     }
 }

@@ -68,8 +68,6 @@ pub(super) fn parse(frame: &[u8], super_frame: bool) -> Result<(Headers, usize),
         fragment,
         dont_fragment: pieces & 0x4000 != 0,
         detail: found.detail,
-        source: u128::from(source),
-        destination: u128::from(destination),
         destination_port: found.destination_port,
     };
     Ok((headers, end))

@@ -45,8 +45,6 @@ pub(super) fn parse(frame: &[u8], super_frame: bool) -> Result<(Headers, usize),
         fragment: chain.fragment,
         dont_fragment: true,
         detail: found.detail,
-        source,
-        destination,
         destination_port: found.destination_port,
     };
     Ok((headers, end))

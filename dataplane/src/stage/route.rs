@@ -22,9 +22,9 @@ fn decide(packet: &Packet, tables: &Tables) -> Result<u32, DropReason> {
     let headers = &packet.headers;
     check_destination(headers)?;
     let found = if headers.is_v6() {
-        tables.route_v6(headers.destination)
+        tables.route_v6(headers.destination_v6())
     } else {
-        tables.route_v4(headers.destination as u32)
+        tables.route_v4(headers.destination_v4())
     };
     let adjacency = found.ok_or(DropReason::NoRoute)?;
     if let Kind::Drop(reason) = tables.adjacencies[adjacency as usize].kind {
@@ -46,14 +46,14 @@ fn decide(packet: &Packet, tables: &Tables) -> Result<u32, DropReason> {
 /// Destinations that are never routed, whatever the table says.
 fn check_destination(headers: &Headers) -> Result<(), DropReason> {
     if headers.is_v6() {
-        let high = (headers.destination >> 112) as u16;
+        let high = (headers.destination_v6() >> 112) as u16;
         match high {
             0xff00.. => Err(DropReason::Multicast),
             0xfe80..=0xfebf => Err(DropReason::LinkLocal),
             _ => Ok(()),
         }
     } else {
-        let address = headers.destination as u32;
+        let address = headers.destination_v4();
         match address >> 24 {
             224..=239 | 255 => Err(DropReason::Multicast),
             _ if address >> 16 == 0xa9fe => Err(DropReason::LinkLocal),

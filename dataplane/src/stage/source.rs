@@ -52,9 +52,9 @@ fn owned(headers: &Headers, networks: &Networks) -> Result<(), DropReason> {
         return Err(DropReason::MartianSource);
     }
     let inside = if headers.is_v6() {
-        networks.contains_v6(headers.source)
+        networks.contains_v6(headers.source_v6())
     } else {
-        networks.contains_v4(headers.source as u32)
+        networks.contains_v4(headers.source_v4())
     };
     if inside { Ok(()) } else { Err(DropReason::SpoofedSource) }
 }
@@ -64,11 +64,12 @@ fn owned(headers: &Headers, networks: &Networks) -> Result<(), DropReason> {
 #[inline]
 fn is_martian(headers: &Headers) -> bool {
     if headers.is_v6() {
-        let high = (headers.source >> 112) as u16;
-        headers.source <= 1 || high >= 0xff00 || high & 0xffc0 == 0xfe80 || headers.source >> 32 == 0xffff
+        let source = headers.source_v6();
+        let high = (source >> 112) as u16;
+        source <= 1 || high >= 0xff00 || high & 0xffc0 == 0xfe80 || source >> 32 == 0xffff
     } else {
-        let address = headers.source as u32;
-        matches!(address >> 24, 0 | 127 | 224..) || address >> 16 == 0xa9fe
+        let source = headers.source_v4();
+        matches!(source >> 24, 0 | 127 | 224..) || source >> 16 == 0xa9fe
     }
 }
 

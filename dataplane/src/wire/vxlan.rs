@@ -67,7 +67,7 @@ mod tests {
             let header = Header::read(&bytes);
             match bit {
                 4 => assert_eq!(header.vni, None),
-                32..=55 => assert_eq!(header.reserved_bits, false),
+                32..=55 => assert!(!header.reserved_bits),
                 _ => assert_eq!(header, Header { vni: Some(vni), reserved_bits: true }, "bit {bit}"),
             }
         }

@@ -11,7 +11,7 @@ use crate::verdict::{DropReason, Verdict};
 ///
 /// `batch` is scratch memory that keeps its capacity between calls; `handed` says that the frames come from another
 /// worker, so that they are never handed over twice.
-#[inline]
+#[inline(never)]
 pub fn run<T: Trace>(
     received: &mut Vec<Received>,
     handed: bool,

@@ -10,9 +10,9 @@ use crate::verdict::DropReason;
 const LOOSE_SOURCE_ROUTE: u8 = 131;
 const STRICT_SOURCE_ROUTE: u8 = 137;
 
-/// Reads the packet behind the Ethernet header; returns its headers and where it ends in the frame.
-#[inline]
-pub(super) fn parse(frame: &[u8], super_frame: bool) -> Result<(Headers, usize), DropReason> {
+/// Reads the packet behind the Ethernet header into `headers`; returns where it ends in the frame.
+#[inline(always)]
+pub(super) fn parse(frame: &[u8], super_frame: bool, headers: &mut Headers) -> Result<usize, DropReason> {
     const BAD: DropReason = DropReason::MalformedIpv4;
     let Some(ip) = frame.get(ETHERNET..).and_then(|rest| rest.first_chunk::<20>()) else { return Err(BAD) };
     let header_len = usize::from(ip[0] & 0x0f) * 4;
@@ -58,7 +58,7 @@ pub(super) fn parse(frame: &[u8], super_frame: bool) -> Result<(Headers, usize),
     let whole = fragment == Fragment::Whole;
     let ports = if whole { (found.source_port, found.destination_port) } else { (0, 0) };
     let (key, direction) = FlowKey::v4(source, destination, ports, protocol, !whole);
-    let headers = Headers {
+    *headers = Headers {
         key,
         direction,
         transport: transport as u16,
@@ -70,7 +70,7 @@ pub(super) fn parse(frame: &[u8], super_frame: bool) -> Result<(Headers, usize),
         detail: found.detail,
         destination_port: found.destination_port,
     };
-    Ok((headers, end))
+    Ok(end)
 }
 
 /// Walks the options; a source route or a list that overruns its room is refused.

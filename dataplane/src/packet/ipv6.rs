@@ -14,9 +14,9 @@ const DESTINATION_OPTIONS: u8 = 60;
 
 const BAD: DropReason = DropReason::MalformedIpv6;
 
-/// Reads the packet behind the Ethernet header; returns its headers and where it ends in the frame.
-#[inline]
-pub(super) fn parse(frame: &[u8], super_frame: bool) -> Result<(Headers, usize), DropReason> {
+/// Reads the packet behind the Ethernet header into `headers`; returns where it ends in the frame.
+#[inline(always)]
+pub(super) fn parse(frame: &[u8], super_frame: bool, headers: &mut Headers) -> Result<usize, DropReason> {
     let Some(ip) = frame.get(ETHERNET..).and_then(|rest| rest.first_chunk::<40>()) else { return Err(BAD) };
     let payload = usize::from(u16::from_be_bytes([ip[4], ip[5]]));
     let end = ETHERNET + 40 + payload;
@@ -35,7 +35,7 @@ pub(super) fn parse(frame: &[u8], super_frame: bool) -> Result<(Headers, usize),
     let whole = chain.fragment == Fragment::Whole;
     let ports = if whole { (found.source_port, found.destination_port) } else { (0, 0) };
     let (key, direction) = FlowKey::v6(source, destination, ports, chain.protocol, !whole);
-    let headers = Headers {
+    *headers = Headers {
         key,
         direction,
         transport: chain.transport as u16,
@@ -47,7 +47,7 @@ pub(super) fn parse(frame: &[u8], super_frame: bool) -> Result<(Headers, usize),
         detail: found.detail,
         destination_port: found.destination_port,
     };
-    Ok((headers, end))
+    Ok(end)
 }
 
 struct Chain {

@@ -100,14 +100,14 @@ impl Packet {
         let Some((ethernet, _)) = self.frame.data().split_first_chunk::<ETHERNET>() else {
             return Err(DropReason::MalformedEthernet);
         };
-        let (headers, end) = match [ethernet[12], ethernet[13]] {
-            ETHERTYPE_IPV4 => ipv4::parse(self.frame.data(), self.offload.gso.is_some())?,
-            ETHERTYPE_IPV6 => ipv6::parse(self.frame.data(), self.offload.gso.is_some())?,
+        let super_frame = self.offload.gso.is_some();
+        let end = match [ethernet[12], ethernet[13]] {
+            ETHERTYPE_IPV4 => ipv4::parse(self.frame.data(), super_frame, &mut self.headers)?,
+            ETHERTYPE_IPV6 => ipv6::parse(self.frame.data(), super_frame, &mut self.headers)?,
             ETHERTYPE_ARP => return Ok(Kind::Arp),
             ETHERTYPE_VLAN | ETHERTYPE_QINQ => return Err(DropReason::VlanTag),
             _ => return Err(DropReason::UnknownEtherType),
         };
-        self.headers = headers;
         let _ = self.frame.set_len(end);
         Ok(Kind::Ip)
     }

@@ -21,7 +21,7 @@ pub(super) struct Found {
 
 /// Reads the transport header at the start of `bytes` (which end with the IP packet). A header that is there in part
 /// only is a reason to drop: matching on ports must never be skipped for want of them.
-#[inline]
+#[inline(always)]
 pub(super) fn parse(
     bytes: &[u8],
     protocol: u8,

@@ -5,7 +5,7 @@ use crate::packet::{Kind, Packet};
 use crate::verdict::{DropReason, Verdict};
 
 /// Parses every pending packet; names its flow.
-#[inline]
+#[inline(never)]
 pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) {
     let seed = cx.flows.seed();
     for packet in batch.iter_mut().filter(|p| p.verdict == Verdict::Pending) {

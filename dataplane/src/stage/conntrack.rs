@@ -6,7 +6,7 @@ use crate::packet::Packet;
 use crate::verdict::Verdict;
 
 /// Looks every pending packet's connection up.
-#[inline]
+#[inline(never)]
 pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) {
     for packet in batch.iter().filter(|p| p.verdict == Verdict::Pending) {
         cx.flows.prefetch_entry(packet.hash);
@@ -27,7 +27,7 @@ pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) {
 }
 
 /// Remembers what the stages in between decided about packets that had no valid entry.
-#[inline]
+#[inline(never)]
 pub fn commit(batch: &mut [Packet], cx: &mut Context<'_>) {
     for packet in batch.iter_mut() {
         if let Verdict::Decided(adjacency) = packet.verdict {

@@ -12,7 +12,7 @@ use crate::wire::outer::{self, Outer, Payload};
 use crate::wire::{ecn, vxlan};
 
 /// Decapsulates every pending packet that came from the underlay.
-#[inline]
+#[inline(never)]
 pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) {
     for packet in batch.iter_mut().filter(|p| p.ingress == Ingress::Underlay && p.verdict == Verdict::Pending)
     {

@@ -10,7 +10,7 @@ use crate::verdict::{DropReason, Verdict};
 use crate::wire::{ecn, vxlan};
 
 /// Rewrites every packet that is to be forwarded.
-#[inline]
+#[inline(never)]
 pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) {
     let settings = cx.tables.settings;
     let mut encapsulated = 0;

@@ -1,7 +1,6 @@
 //! One hop: TTL and MTU.
 
 use super::Context;
-use crate::checksum;
 use crate::packet::Packet;
 use crate::port::Ingress;
 use crate::tables::{Adjacency, Kind};
@@ -12,7 +11,7 @@ const TCP_HEADER: u32 = 20;
 const UDP_HEADER: u32 = 8;
 
 /// Lowers the TTL of everything that is routed and checks that it fits its way.
-#[inline]
+#[inline(never)]
 pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) {
     for packet in batch.iter_mut() {
         if let Verdict::Forward(index) = packet.verdict {
@@ -77,14 +76,10 @@ fn lower_ttl(packet: &mut Packet) {
     if v6 {
         head[21] -= 1;
     } else {
-        let (ttl, protocol) = (head[22], head[23]);
-        let old = u16::from_be_bytes([head[24], head[25]]);
-        let new = checksum::update_u16(
-            old,
-            u16::from_be_bytes([ttl, protocol]),
-            u16::from_be_bytes([ttl - 1, protocol]),
-        );
-        head[22] = ttl - 1;
-        head[24..26].copy_from_slice(&new.to_be_bytes());
+        // The TTL is the high byte of its word: one less there is 0x0100 more in the complement.
+        let sum = u32::from(u16::from_be_bytes([head[24], head[25]])) + 0x0100;
+        let field = (sum + (sum >> 16)) as u16;
+        head[22] -= 1;
+        head[24..26].copy_from_slice(&field.to_be_bytes());
     }
 }

@@ -1,5 +1,5 @@
 //! The steps a packet takes. A stage is a function over a batch that reads top to bottom; it never calls another stage,
-//! and only `pipeline` knows their order.
+//! and only `pipeline` knows their order. None is inlined: a call per batch costs nothing, and profiles show them apart.
 
 pub mod classify;
 pub mod conntrack;

@@ -32,7 +32,7 @@ pub struct OutputCaps {
 }
 
 /// Empties the batch: every frame goes to a port, to another worker, or back to the pool with a reason.
-#[inline]
+#[inline(never)]
 pub fn run(batch: &mut Vec<Packet>, caps: OutputCaps, out: &mut Outputs, cx: &mut Context<'_>) {
     let (mut forwarded, mut bytes) = (0, 0);
     for packet in batch.drain(..) {

@@ -5,7 +5,7 @@ use crate::packet::Packet;
 use crate::verdict::Verdict;
 
 /// Marks pending packets that another worker owns.
-#[inline]
+#[inline(never)]
 pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) {
     if cx.workers <= 1 {
         return;

@@ -8,7 +8,7 @@ use crate::verdict::{DropReason, Verdict};
 const UDP: u8 = 17;
 
 /// Decides every pending packet. The decision is not remembered here.
-#[inline]
+#[inline(never)]
 pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) {
     for packet in batch.iter_mut().filter(|p| p.verdict == Verdict::Pending) {
         packet.verdict = match decide(packet, cx.tables) {

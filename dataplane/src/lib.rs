@@ -1,6 +1,7 @@
 //! canal's packet core.
 
 pub mod checksum;
+pub mod coalesce;
 pub mod frame;
 pub mod limits;
 pub mod net;

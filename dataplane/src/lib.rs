@@ -2,6 +2,7 @@
 
 pub mod checksum;
 pub mod coalesce;
+pub mod fragment;
 pub mod frame;
 pub mod limits;
 pub mod net;

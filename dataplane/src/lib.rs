@@ -8,6 +8,7 @@ pub mod limits;
 pub mod net;
 pub mod offload;
 pub mod port;
+pub mod reply;
 pub mod segment;
 #[cfg(test)]
 mod test_frames;

@@ -1,8 +1,10 @@
 //! canal's packet core.
 
 pub mod checksum;
+pub mod coalesce;
 pub mod counters;
 pub mod flow;
+pub mod fragment;
 pub mod frame;
 pub mod limits;
 pub mod net;
@@ -12,6 +14,7 @@ mod path_mtu;
 pub mod pipeline;
 pub mod port;
 mod prefetch;
+pub mod reply;
 pub mod segment;
 pub mod spec;
 pub mod stage;

@@ -1,0 +1,366 @@
+//! Merging is checked by segmenting again: the packets must be the ones there were before.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+use crate::checksum::finish_partial;
+use crate::frame::FramePool;
+use crate::offload::{Checksum, Offload};
+use crate::port::{Ingress, Received};
+use crate::segment::{MAX_HEADERS, Segmenter};
+use crate::test_frames::{Headers, filled, headers, payload, pool, verifies};
+
+/// Headers of a segment that carries data and nothing else.
+fn data_headers() -> impl Strategy<Value = Headers> {
+    headers().prop_map(|mut headers| {
+        headers.udp = false;
+        headers.flags = 0x10;
+        headers
+    })
+}
+
+/// The packets behind `frame`, finished.
+fn on_the_wire(frame: &[u8], offload: &Offload) -> Vec<Vec<u8>> {
+    if offload.gso.is_some() {
+        let mut segmenter = Segmenter::new(frame, offload).unwrap();
+        let mut header = [0; MAX_HEADERS];
+        let mut packets = Vec::new();
+        while let Some(segment) = segmenter.next(&mut header) {
+            packets.push([&header[..segment.header_len], &frame[segment.payload]].concat());
+        }
+        return packets;
+    }
+    let mut packet = frame.to_vec();
+    if let Checksum::Partial { start, offset } = offload.checksum {
+        finish_partial(&mut packet, start, offset).unwrap();
+    }
+    vec![packet]
+}
+
+const PREFIX: [u8; 12] = [9, 9, 9, 9, 8, 0, 0, 0, 0, 0, 1, 0];
+
+/// The segments as a socket with UDP GRO delivers them; the first four bytes of each prefix differ.
+fn buffer(segments: &[Vec<u8>]) -> Vec<u8> {
+    let datagram = |(i, segment): (usize, &Vec<u8>)| [&[i as u8; 4], &PREFIX[4..], &segment[..]].concat();
+    segments.iter().enumerate().flat_map(datagram).collect()
+}
+
+#[derive(Clone, Debug)]
+enum Damage {
+    /// One byte somewhere.
+    Byte {
+        at: usize,
+        mask: u8,
+    },
+    /// Another connection's segment in the middle.
+    Sequence(u32),
+    Flags(u8),
+    Ttl,
+    Vni,
+}
+
+fn damages() -> impl Strategy<Value = Damage> {
+    prop_oneof![
+        (any::<usize>(), 1u8..).prop_map(|(at, mask)| Damage::Byte { at, mask }),
+        (1u32..).prop_map(Damage::Sequence),
+        prop_oneof![Just(0u8), Just(0x11), Just(0x12), Just(0x14), Just(0x30), Just(0x50), Just(0x90)]
+            .prop_map(Damage::Flags),
+        Just(Damage::Ttl),
+        Just(Damage::Vni),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_gro_buffer_is_merged_and_segments_back(
+        mut inner in data_headers(), payload in payload(20_000), size in 50usize..1500, push: bool,
+        checksums in prop_oneof![Just(TcpChecksums::Verify), Just(TcpChecksums::Trusted)]
+    ) {
+        inner.flags |= if push { 0x08 } else { 0 };
+        let segments = inner.segments(&payload, size);
+        let bytes = buffer(&segments);
+        let mut pool = pool(1);
+        let mut frame = filled(&mut pool, &bytes);
+        let stride = PREFIX.len() + segments[0].len();
+        let merged = merge_in_place(&mut frame, PREFIX.len(), stride, checksums);
+        if segments.len() < 2 {
+            prop_assert_eq!(merged, None);
+            prop_assert_eq!(frame.data(), bytes);
+        } else {
+            let offload = merged.unwrap();
+            prop_assert_eq!(&frame.data()[..PREFIX.len()], &bytes[..PREFIX.len()]);
+            let Checksum::Partial { start, offset } = offload.checksum else { panic!("not partial") };
+            let start = start - PREFIX.len() as u16;
+            prop_assert!(frame.trim_front(PREFIX.len()));
+            let inner_offload = Offload { checksum: Checksum::Partial { start, offset }, ..offload };
+            prop_assert_eq!(on_the_wire(frame.data(), &inner_offload), segments);
+            // The super-frame itself is a right packet, too.
+            finish_partial(frame.data_mut(), start, offset).unwrap();
+            prop_assert!(verifies(frame.data()));
+        }
+    }
+
+    #[test]
+    fn a_damaged_segment_ends_the_run_and_leaves_all_untouched(
+        inner in data_headers(), count in 2usize..8, size in 50usize..300, victim: prop::sample::Index,
+        damage in damages()
+    ) {
+        let mut segments = inner.segments(&vec![0x17; count * size], size);
+        let victim = victim.index(count);
+        let own = Headers {
+            id: inner.id.wrapping_add(victim as u16),
+            sequence: inner.sequence.wrapping_add((victim * size) as u32),
+            ..inner.clone()
+        };
+        let body = vec![0x17; size];
+        match &damage {
+            Damage::Byte { at, mask } => {
+                let len = segments[victim].len();
+                segments[victim][at % len] ^= mask;
+            }
+            Damage::Sequence(by) => {
+                segments[victim] = Headers { sequence: own.sequence.wrapping_add(*by), ..own }.frame(&body);
+            }
+            Damage::Flags(flags) => segments[victim] = Headers { flags: *flags, ..own }.frame(&body),
+            Damage::Ttl => segments[victim] = Headers { ttl: own.ttl ^ 1, ..own }.frame(&body),
+            Damage::Vni => {}
+        }
+        let stride = PREFIX.len() + segments[0].len();
+        let mut bytes = buffer(&segments);
+        if let Damage::Vni = damage {
+            bytes[victim * stride + 10] ^= 1;
+        }
+        let mut pool = pool(1);
+        let mut frame = filled(&mut pool, &bytes);
+        let run = run_length(&bytes, PREFIX.len(), stride, TcpChecksums::Verify);
+        // With the first one damaged, nothing goes with it.
+        prop_assert_eq!(run, victim.max(1));
+        prop_assert_eq!(merge_in_place(&mut frame, PREFIX.len(), stride, TcpChecksums::Verify), None);
+        prop_assert_eq!(frame.data(), bytes);
+    }
+
+    #[test]
+    fn no_bytes_make_merging_panic(
+        inner in data_headers(), size in 1usize..40, damage in vec((any::<usize>(), any::<u8>()), 0..6),
+        prefix in 0usize..300, stride in 0usize..300, trusted: bool
+    ) {
+        let segments = inner.segments(&[1; 200], size);
+        let mut bytes = buffer(&segments);
+        let len = bytes.len();
+        damage.iter().for_each(|(at, value)| bytes[at % len] = *value);
+        let mut pool = pool(1);
+        let mut frame = filled(&mut pool, &bytes);
+        let checksums = if trusted { TcpChecksums::Trusted } else { TcpChecksums::Verify };
+        if merge_in_place(&mut frame, prefix, stride, checksums).is_none() {
+            prop_assert_eq!(frame.data(), bytes);
+        }
+    }
+}
+
+/// One packet of a batch: of which connection, what kind.
+#[derive(Clone, Debug)]
+enum Kind {
+    Data {
+        len: usize,
+        push: bool,
+    },
+    /// A gap in the sequence numbers before the data.
+    Gap {
+        len: usize,
+    },
+    PureAck,
+    Syn,
+    Udp,
+    Corrupt {
+        len: usize,
+    },
+}
+
+fn kinds() -> impl Strategy<Value = Kind> {
+    prop_oneof![
+        12 => (Just(500), any::<bool>(), 0u8..8).prop_map(|(len, _, n)| Kind::Data { len, push: n == 0 }),
+        2 => (1usize..700).prop_map(|len| Kind::Data { len, push: false }),
+        1 => (1usize..700).prop_map(|len| Kind::Gap { len }),
+        1 => Just(Kind::PureAck),
+        1 => Just(Kind::Syn),
+        1 => Just(Kind::Udp),
+        1 => (1usize..700).prop_map(|len| Kind::Corrupt { len }),
+    ]
+}
+
+/// The packets of a batch in order, each with the connection it belongs to.
+fn batch(mut connections: Vec<Headers>, script: &[(usize, Kind)]) -> Vec<(usize, Vec<u8>)> {
+    let mut packets = Vec::new();
+    for (connection, kind) in script {
+        let connection = connection % connections.len();
+        let own = &mut connections[connection];
+        let mut headers = own.clone();
+        let len = match kind {
+            Kind::Data { len, push } => {
+                headers.flags |= if *push { 8 } else { 0 };
+                *len
+            }
+            Kind::Gap { len } => {
+                headers.sequence = headers.sequence.wrapping_add(1);
+                own.sequence = headers.sequence;
+                *len
+            }
+            Kind::Corrupt { len } => *len,
+            Kind::PureAck => 0,
+            Kind::Syn => {
+                headers.flags = 2;
+                0
+            }
+            Kind::Udp => {
+                headers.udp = true;
+                20
+            }
+        };
+        let mut packet = headers.frame(&vec![packets.len() as u8; len]);
+        if let Kind::Corrupt { .. } = kind {
+            *packet.last_mut().unwrap() ^= 0x10;
+        }
+        if !headers.udp {
+            own.sequence = own.sequence.wrapping_add(len as u32);
+            own.id = own.id.wrapping_add(1);
+        }
+        // UDP between the same ports is another connection.
+        packets.push((if headers.udp { UDP } else { connection }, packet));
+    }
+    packets
+}
+
+/// Stands for all that is not TCP.
+const UDP: usize = 15;
+
+/// Packets of each connection in order.
+fn by_connection(packets: &[(usize, Vec<u8>)]) -> Vec<Vec<Vec<u8>>> {
+    let of = |c| packets.iter().filter(|(own, _)| *own == c).map(|(_, packet)| packet.clone()).collect();
+    (0..=UDP).map(of).collect()
+}
+
+fn connections() -> impl Strategy<Value = Vec<Headers>> {
+    vec(data_headers(), 1..12).prop_map(|mut connections| {
+        for (i, headers) in connections.iter_mut().enumerate() {
+            // Told apart by their source port, so that the test can tell them apart, too.
+            headers.ports.0 = i as u16;
+        }
+        connections
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_batch_keeps_every_packet_and_the_order_of_each_connection(
+        connections in connections(), script in vec((any::<usize>(), kinds()), 0..64), states in vec(0u8..3, 64),
+        small: bool
+    ) {
+        let packets = batch(connections, &script);
+        let mut small_pool = FramePool::new(64, crate::limits::SMALL_FRAME_BUFFER);
+        let mut large_pool = pool(64);
+        let source = if small { &mut small_pool } else { &mut large_pool };
+        let mut received = Vec::new();
+        for ((connection, packet), state) in packets.iter().zip(states) {
+            let corrupt = matches!(script[received.len()].1, Kind::Corrupt { .. });
+            // Nobody we trust calls a corrupt packet right.
+            let checksum = if state == 0 && !corrupt { Checksum::Verified } else { Checksum::Complete };
+            received.push(Received {
+                frame: filled(source, packet),
+                offload: Offload { checksum, ..Offload::NONE },
+                ingress: Ingress::Workload(*connection as u32 % 2),
+            });
+        }
+        let total = small_pool.available() + large_pool.available() + received.len();
+        let gone = Coalescer::new().run(&mut received, &mut large_pool);
+        prop_assert_eq!(received.len() + gone, packets.len());
+        prop_assert_eq!(small_pool.available() + large_pool.available() + received.len(), total);
+
+        let mut after = Vec::new();
+        for Received { frame, offload, .. } in &received {
+            let data = frame.data();
+            let (transport, protocol) =
+                if data[12] == 8 { (14 + usize::from(data[14] & 15) * 4, data[23]) } else { (54, data[20]) };
+            let port = usize::from(u16::from_be_bytes([data[transport], data[transport + 1]]));
+            let connection = if protocol == 17 { UDP } else { port };
+            after.extend(on_the_wire(data, offload).into_iter().map(|packet| (connection, packet)));
+        }
+        prop_assert!(by_connection(&after) == by_connection(&packets));
+    }
+}
+
+#[test]
+fn interleaved_connections_become_one_super_frame_each() {
+    let mut base = Headers {
+        macs: [2; 12],
+        v6: true,
+        udp: false,
+        source: [0x20; 16],
+        target: [0x21; 16],
+        tos: 0,
+        ttl: 63,
+        id: 7,
+        dont_fragment: true,
+        ip_options: Vec::new(),
+        flow_label: 5,
+        ports: (0, 4000),
+        sequence: u32::MAX - 600,
+        acknowledgement: 9,
+        flags: 0x10,
+        window: 500,
+        tcp_options: vec![1; 12],
+    };
+    let first = base.clone();
+    base.ports.0 = 1;
+    base.v6 = false;
+    let script: Vec<_> = (0..20).map(|i| (i, Kind::Data { len: 500, push: i >= 18 })).collect();
+    let packets = batch(vec![first, base], &script);
+    let mut pool = pool(20);
+    let receive = |(_, packet): &(usize, Vec<u8>)| Received {
+        frame: filled(&mut pool, packet),
+        offload: Offload::NONE,
+        ingress: Ingress::Direct,
+    };
+    let mut received: Vec<_> = packets.iter().map(receive).collect();
+    assert_eq!(Coalescer::new().run(&mut received, &mut pool), 18);
+    assert_eq!(pool.available(), 18);
+    for (i, Received { frame, offload, .. }) in received.iter().enumerate() {
+        assert_eq!(frame.len(), 14 + [40, 20][i] + 32 + 5000);
+        assert_eq!(offload.gso.unwrap().size, 500);
+    }
+}
+
+#[test]
+fn a_super_frame_stops_at_the_largest_ip_packet() {
+    let headers = Headers {
+        macs: [2; 12],
+        v6: false,
+        udp: false,
+        source: [10; 16],
+        target: [11; 16],
+        tos: 0,
+        ttl: 63,
+        id: 7,
+        dont_fragment: false,
+        ip_options: Vec::new(),
+        flow_label: 0,
+        ports: (0, 4000),
+        sequence: 1,
+        acknowledgement: 9,
+        flags: 0x10,
+        window: 500,
+        tcp_options: Vec::new(),
+    };
+    let script: Vec<_> = (0..50).map(|_| (0, Kind::Data { len: 1460, push: false })).collect();
+    let packets = batch(vec![headers], &script);
+    let mut pool = pool(50);
+    let receive = |(_, packet): &(usize, Vec<u8>)| Received {
+        frame: filled(&mut pool, packet),
+        offload: Offload::NONE,
+        ingress: Ingress::Direct,
+    };
+    let mut received: Vec<_> = packets.iter().map(receive).collect();
+    assert_eq!(Coalescer::new().run(&mut received, &mut pool), 48);
+    // 44 segments and 40 bytes of headers are 64,280 bytes; a forty-fifth would make 65,740.
+    assert_eq!(received[0].frame.len(), 14 + 40 + 44 * 1460);
+}

@@ -95,7 +95,7 @@ impl Datastore for Fake {
     async fn list(&self, prefix: &str) -> Result<Snapshot, Error> {
         let state = self.up()?;
         let entries = state.entries.values().filter(|entry| entry.key.starts_with(prefix)).cloned().collect();
-        Ok(Snapshot { revision: state.revision, entries })
+        Ok(Snapshot { revision: state.revision, history: 1, entries })
     }
 
     async fn watch(

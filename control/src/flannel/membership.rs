@@ -129,7 +129,8 @@ mod tests {
     use super::super::join::join;
     use super::super::options::MembershipOptions;
     use super::*;
-    use crate::datastore::KeyValue;
+    use crate::datastore::memory::Memory;
+    use crate::datastore::{Expect, KeyValue};
     use rand::SeedableRng;
     use rand::rngs::StdRng;
 
@@ -137,8 +138,17 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
     const THEIRS: &str = r#"{"PublicIP":"9.9.9.9","PublicIPv6":null}"#;
 
+    const CONFIG_KEY: &str = "/coreos.com/network/config";
+    const CONFIG: &str = r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}"#;
+
     /// A node that joined at 0.
     async fn joined() -> (Fake, Membership) {
+        let fake = Fake::with(&[(CONFIG_KEY, CONFIG, None)]);
+        let member = join_at_zero(&fake).await;
+        (fake, member)
+    }
+
+    async fn join_at_zero(store: &dyn Datastore) -> Membership {
         let root = tempfile::tempdir().unwrap();
         let subnet_file = root.path().join("subnet.env");
         let options = MembershipOptions {
@@ -146,10 +156,7 @@ mod tests {
             subnet_file,
             ..MembershipOptions::new("192.0.2.1".parse().unwrap())
         };
-        let config = r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}"#;
-        let fake = Fake::with(&[("/coreos.com/network/config", config, None)]);
-        let member = join(&fake, &options, &mut StdRng::seed_from_u64(1), Duration::ZERO).await.unwrap();
-        (fake, member)
+        join(store, &options, &mut StdRng::seed_from_u64(1), Duration::ZERO).await.unwrap()
     }
 
     fn key(member: &Membership) -> String {
@@ -227,5 +234,29 @@ mod tests {
         assert_eq!(member.observe(&change(&member, reserved), HOUR), Observed::Touched { same_value: true });
         assert_eq!(member.renew_if_due(&fake, 100 * HOUR).await.unwrap(), None);
         assert!(!member.is_expired(100 * HOUR));
+    }
+
+    #[tokio::test]
+    async fn expiry_and_loss_of_all_data_against_a_whole_datastore() {
+        let store = Memory::new();
+        store.put(CONFIG_KEY, CONFIG.as_bytes(), Expect::Absent, None).await.unwrap();
+        let mut member = join_at_zero(&store).await;
+        let listing = async || store.list("/coreos.com/network/subnets/").await.unwrap();
+        assert_eq!(member.observe_snapshot(&listing().await, HOUR), Observed::Unchanged);
+
+        store.advance(25 * HOUR);
+        assert_eq!(listing().await.entries, []);
+        assert_eq!(member.observe_snapshot(&listing().await, 25 * HOUR), Observed::Lost);
+        let outcome = member.renew_if_due(&store, 25 * HOUR).await.unwrap();
+        assert_eq!(outcome, Some(Rewritten::Recreated));
+
+        store.wipe();
+        assert_eq!(member.observe_snapshot(&listing().await, 26 * HOUR), Observed::Lost);
+        let outcome = member.renew_if_due(&store, 26 * HOUR).await.unwrap();
+        assert_eq!(outcome, Some(Rewritten::Recreated));
+        let entries = listing().await.entries;
+        assert_eq!(entries.len(), 1);
+        assert_eq!((entries[0].key.as_str(), entries[0].lease.is_some()), (member.lease().key(), true));
+        assert_eq!(member.observe_snapshot(&listing().await, 26 * HOUR), Observed::Unchanged);
     }
 }

@@ -16,9 +16,14 @@ pub struct OwnLease {
     key: String,
     subnets: Subnets,
     value: LeaseValue,
-    mod_revision: Revision,
+    /// Of the own last write; `None` when it says nothing about the store that answers now.
+    mod_revision: Option<Revision>,
+    /// The history that the listings belong to; unknown before the first.
+    history: Option<u64>,
     lease: Option<LeaseId>,
     reserved: bool,
+    /// The address published before, until the new one is: a key that still has it is this node's.
+    former_ip: Option<Ipv4Addr>,
 }
 
 /// Why the lease cannot be kept.
@@ -60,7 +65,8 @@ pub enum Rewritten {
 pub enum Observed {
     /// Nothing new: the key is as this node left it.
     Unchanged,
-    /// Gone: deleted by hand, or expired while this node was asleep. Call [`OwnLease::renew`] now.
+    /// Gone: deleted by hand, expired while this node was asleep, or the store is not the one
+    /// written to. Call [`OwnLease::renew`] now.
     Lost,
     /// Somebody wrote it in this node's name. Call [`OwnLease::renew`] if the value is not ours.
     Touched {
@@ -74,7 +80,16 @@ pub enum Observed {
 impl OwnLease {
     /// A lease about to be written.
     pub(super) fn unwritten(key: String, subnets: Subnets, value: LeaseValue, reserved: bool) -> Self {
-        Self { key, subnets, value, mod_revision: 0, lease: None, reserved }
+        Self {
+            key,
+            subnets,
+            value,
+            mod_revision: None,
+            history: None,
+            lease: None,
+            reserved,
+            former_ip: None,
+        }
     }
 
     /// The datastore's key.
@@ -109,8 +124,9 @@ impl OwnLease {
         // key already, and revoking it would delete the lease.
         match store.put(&self.key, self.value.encode().as_bytes(), expect, lease).await? {
             Written::At(revision) => {
-                self.mod_revision = revision;
+                self.mod_revision = Some(revision);
                 self.lease = lease;
+                self.former_ip = None;
                 Ok(true)
             }
             Written::Conflict => {
@@ -132,27 +148,30 @@ impl OwnLease {
     /// # Errors
     /// [`LeaseError::TakenBy`] when another node's address is in the key: it is left alone.
     pub async fn renew(&mut self, store: &dyn Datastore) -> Result<Rewritten, LeaseError> {
-        let mut expect = Expect::Unchanged(self.mod_revision);
-        let mut outcome = Rewritten::Renewed;
+        let (mut expect, mut outcome) = match self.mod_revision {
+            Some(revision) => (Expect::Unchanged(revision), Rewritten::Renewed),
+            None => self.look(store).await?,
+        };
         for _ in 0..WRITE_ATTEMPTS {
             if self.write(store, expect).await? {
                 return Ok(outcome);
             }
-            (expect, outcome) = match self.read_back(store).await? {
-                None => {
-                    self.reserved = false;
-                    (Expect::Absent, Rewritten::Recreated)
-                }
-                Some(found) => {
-                    if let Some(public_ip) = self.other_owner(&found) {
-                        return Err(LeaseError::TakenBy { subnets: self.subnets, public_ip });
-                    }
-                    self.reserved = found.lease.is_none();
-                    (Expect::Unchanged(found.mod_revision), Rewritten::Restored)
-                }
-            };
+            (expect, outcome) = self.look(store).await?;
         }
         Err(LeaseError::Contended { subnets: self.subnets })
+    }
+
+    /// What has become of the key, and so on what condition to write it.
+    async fn look(&mut self, store: &dyn Datastore) -> Result<(Expect, Rewritten), LeaseError> {
+        let Some(found) = self.read_back(store).await? else {
+            self.reserved = false;
+            return Ok((Expect::Absent, Rewritten::Recreated));
+        };
+        if let Some(public_ip) = self.other_owner(&found) {
+            return Err(LeaseError::TakenBy { subnets: self.subnets, public_ip });
+        }
+        self.reserved = found.lease.is_none();
+        Ok((Expect::Unchanged(found.mod_revision), Rewritten::Restored))
     }
 
     /// Publishes another value under the same subnets, e.g. after a change of address.
@@ -164,20 +183,11 @@ impl OwnLease {
         store: &dyn Datastore,
         value: LeaseValue,
     ) -> Result<Rewritten, LeaseError> {
-        let former = std::mem::replace(&mut self.value, value).public_ip;
-        match self.renew(store).await {
-            // The key still has what this node published before: not another node.
-            Err(LeaseError::TakenBy { public_ip, .. }) if public_ip == former => {
-                let found = self.read_back(store).await?;
-                let expect = found.map_or(Expect::Absent, |found| Expect::Unchanged(found.mod_revision));
-                if self.write(store, expect).await? {
-                    Ok(Rewritten::Restored)
-                } else {
-                    Err(LeaseError::Contended { subnets: self.subnets })
-                }
-            }
-            other => other,
+        if value.public_ip != self.value.public_ip {
+            self.former_ip.get_or_insert(self.value.public_ip);
         }
+        self.value = value;
+        self.renew(store).await
     }
 
     async fn read_back(&self, store: &dyn Datastore) -> Result<Option<KeyValue>, datastore::Error> {
@@ -190,12 +200,12 @@ impl OwnLease {
     /// it is this node's to repair.
     fn other_owner(&self, found: &KeyValue) -> Option<Ipv4Addr> {
         let holder = LeaseValue::decode(&found.value).ok()?.public_ip;
-        (holder != self.value.public_ip).then_some(holder)
+        (holder != self.value.public_ip && Some(holder) != self.former_ip).then_some(holder)
     }
 
     /// Judges one change; changes of other keys and those this node has seen already mean nothing.
     pub fn observe(&mut self, change: &Change) -> Observed {
-        if change.key != self.key || change.revision <= self.mod_revision {
+        if change.key != self.key || self.mod_revision.is_some_and(|own| change.revision <= own) {
             return Observed::Unchanged;
         }
         match &change.value {
@@ -205,13 +215,21 @@ impl OwnLease {
     }
 
     /// Judges a new listing, e.g. after a compaction or a loss of the connection.
+    ///
+    /// A listing may come from another store than the one written to: restored from a backup, or
+    /// empty with its revisions begun anew. It may also be older than the own last write. In every
+    /// doubt the answer is [`Observed::Lost`], because [`OwnLease::renew`] looks before it writes.
     pub fn observe_snapshot(&mut self, snapshot: &Snapshot) -> Observed {
+        let same_history = self.history.replace(snapshot.history).is_none_or(|was| was == snapshot.history);
+        let known = self.mod_revision.filter(|own| same_history && *own <= snapshot.revision);
+        self.mod_revision = known;
         match snapshot.entries.iter().find(|entry| entry.key == self.key) {
-            Some(entry) if entry.mod_revision > self.mod_revision => self.observe_entry(entry),
-            Some(_) => Observed::Unchanged,
-            // A listing older than the own last write cannot hold it yet.
-            None if snapshot.revision < self.mod_revision => Observed::Unchanged,
-            None => Observed::Lost,
+            Some(entry) if known == Some(entry.mod_revision) => Observed::Unchanged,
+            Some(entry) if known.is_some_and(|own| own < entry.mod_revision) => self.observe_entry(entry),
+            Some(_) | None => {
+                self.mod_revision = None;
+                Observed::Lost
+            }
         }
     }
 
@@ -219,7 +237,7 @@ impl OwnLease {
         if let Some(public_ip) = self.other_owner(entry) {
             return Observed::TakenBy(public_ip);
         }
-        self.mod_revision = entry.mod_revision;
+        self.mod_revision = Some(entry.mod_revision);
         self.lease = entry.lease;
         self.reserved = entry.lease.is_none();
         let same_value = LeaseValue::decode(&entry.value).is_ok_and(|value| value == self.value);
@@ -352,6 +370,14 @@ mod tests {
         fake.state.lock().unwrap().set(KEY, &value("1.2.3.5").encode(), Some(5));
         assert_eq!(own.publish(&fake, value("1.2.3.6")).await.unwrap(), Rewritten::Restored);
         assert_eq!(fake.get(KEY).unwrap().value, value("1.2.3.6").encode().as_bytes());
+
+        // And while the datastore is away.
+        fake.state.lock().unwrap().down = true;
+        assert!(own.publish(&fake, value("1.2.3.7")).await.is_err());
+        fake.state.lock().unwrap().down = false;
+        own.observe_snapshot(&Snapshot::default());
+        assert_eq!(own.renew(&fake).await.unwrap(), Rewritten::Restored);
+        assert_eq!(fake.get(KEY).unwrap().value, value("1.2.3.7").encode().as_bytes());
     }
 
     #[tokio::test]
@@ -365,12 +391,54 @@ mod tests {
             Observed::Unchanged
         );
 
-        let listing = |revision, entries: &[KeyValue]| Snapshot { revision, entries: entries.to_vec() };
+        let listing =
+            |revision, entries: &[KeyValue]| Snapshot { revision, history: 1, entries: entries.to_vec() };
         assert_eq!(own.observe_snapshot(&listing(1, std::slice::from_ref(&entry))), Observed::Unchanged);
-        assert_eq!(own.observe_snapshot(&listing(0, &[])), Observed::Unchanged, "older than the write");
-        assert_eq!(own.observe_snapshot(&listing(2, &[])), Observed::Lost);
         let touched = KeyValue { mod_revision: 2, lease: None, ..entry };
         assert_eq!(own.observe_snapshot(&listing(2, &[touched])), Observed::Touched { same_value: true });
         assert!(own.is_permanent());
+    }
+
+    #[tokio::test]
+    async fn a_listing_that_does_not_fit_makes_the_node_look_before_it_writes() {
+        let listing = |revision, history, entries: &[KeyValue]| Snapshot {
+            revision,
+            history,
+            entries: entries.to_vec(),
+        };
+        let (fake, own) = held(false).await;
+        let entry = fake.get(KEY).unwrap();
+        let restored = KeyValue { mod_revision: 0, ..entry.clone() };
+        for (what, snapshot) in [
+            ("deleted", listing(2, 1, &[])),
+            ("older than the own write", listing(0, 1, &[])),
+            ("restored from a backup", listing(5, 1, &[restored])),
+            ("another cluster", listing(1, 2, &[entry])),
+        ] {
+            let mut own = own.clone();
+            own.observe_snapshot(&listing(1, 1, &[fake.get(KEY).unwrap()]));
+            assert_eq!(own.observe_snapshot(&snapshot), Observed::Lost, "{what}");
+            // The store that answers has the key after all, at whatever revision.
+            assert_eq!(own.renew(&fake).await.unwrap(), Rewritten::Restored, "{what}");
+            fake.state.lock().unwrap().entries.get_mut(KEY).unwrap().mod_revision = 1;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wiped_store_in_which_another_node_was_faster() {
+        let (fake, mut own) = held(false).await;
+        {
+            let mut state = fake.state.lock().unwrap();
+            state.revision = 0;
+            state.entries.clear();
+            state.set(KEY, THEIRS, Some(9));
+        }
+        // Its write has the very revision that ours had.
+        assert_eq!(
+            own.observe_snapshot(&Snapshot { revision: 0, history: 1, entries: vec![] }),
+            Observed::Lost
+        );
+        assert!(matches!(own.renew(&fake).await, Err(LeaseError::TakenBy { .. })));
+        assert_eq!(fake.get(KEY).unwrap().value, THEIRS.as_bytes());
     }
 }

@@ -205,7 +205,7 @@ mod tests {
     }
 
     fn snapshot(entries: &[KeyValue]) -> Snapshot {
-        Snapshot { revision: 1, entries: entries.to_vec() }
+        Snapshot { revision: 1, history: 1, entries: entries.to_vec() }
     }
 
     fn put(entry: KeyValue) -> Change {

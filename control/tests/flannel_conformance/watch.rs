@@ -74,7 +74,7 @@ fn apply(
     Ok(match operation {
         "snapshot" => {
             *truth = leases.iter().cloned().collect();
-            table.apply_snapshot(&Snapshot { revision: 1, entries })
+            table.apply_snapshot(&Snapshot { revision: 1, history: 1, entries })
         }
         "put" => {
             truth.extend(leases.iter().cloned());

@@ -11,6 +11,7 @@ pub mod dir;
 pub mod etcd;
 mod feed;
 pub mod memory;
+pub mod snapshot;
 pub mod syncer;
 
 use std::fmt;

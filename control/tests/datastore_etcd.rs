@@ -58,21 +58,25 @@ async fn a_long_listing_is_paged_at_one_revision() {
     }
     let server = Server::start(Tls::Off).await;
     let mut client = admin(&server).await;
-    for block in 0..50 {
+    for block in 0..1000 {
         let puts: Vec<TxnOp> =
             (0..100).map(|n| TxnOp::put(format!("/many/{:05}", block * 100 + n), "v", None)).collect();
         client.txn(Txn::new().and_then(puts)).await.unwrap();
     }
     client.put("/manz", "outside", None).await.unwrap();
     let mut options = server.options();
-    options.page_keys = 7;
-    let store = Etcd::new(options).unwrap();
+    options.page_keys = 777;
+    let store = Arc::new(Etcd::new(options).unwrap());
     let listed = store.list("/many/").await.unwrap();
-    assert_eq!(listed.entries.len(), 5000);
+    assert_eq!(listed.entries.len(), 100_000);
     assert!(listed.entries.is_sorted_by(|a, b| a.key < b.key));
-    assert_eq!(listed.revision, 52);
+    assert_eq!(listed.revision, 1002);
     assert_ne!(listed.history, 0);
-    assert_eq!(store.list("").await.unwrap().entries.len(), 5001);
+    let mut syncer = Syncer::start(store.clone(), &["/many/"], 1);
+    let mut view = View::new();
+    until(&mut syncer, &mut view, |_, batch| batch.in_sync).await;
+    assert_eq!(view.len(), 100_000);
+    assert_eq!(store.list("").await.unwrap().entries.len(), 100_001);
     assert_eq!(store.list("/none/").await.unwrap().entries, []);
 }
 

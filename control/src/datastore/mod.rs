@@ -7,9 +7,11 @@
 //! any of them into a stream of batches, and [`snapshot`], the last good state on disk. `feed` is the small
 //! revision log behind the two stores that live in this process.
 
+pub mod dir;
 pub mod etcd;
 mod feed;
 pub mod memory;
+pub mod snapshot;
 pub mod syncer;
 
 use std::fmt;

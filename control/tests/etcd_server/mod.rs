@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use canal_control::datastore::etcd::{Etcd, EtcdOptions, TlsFiles, parse_endpoints};
@@ -141,9 +142,17 @@ impl Drop for Server {
     }
 }
 
-/// A port nobody has right now. Whoever takes it in between makes the test fail loudly, not wrongly.
+/// A port nobody has right now, below the range the kernel gives to clients and different for every caller in
+/// this process. Whoever takes it in between makes the test fail loudly, not wrongly.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + (std::process::id() % 100) as u16 * 100;
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % 2_500;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn openssl(dir: &Path, args: &str) {

@@ -52,7 +52,8 @@ pub(super) fn classify(endpoint: &str, error: &etcd_client::Error) -> Error {
     if about_certificates(&text) {
         return Error::Denied(text);
     }
-    let text = if endpoint.starts_with("https://") && text.contains("connection closed") {
+    let cut = ["connection closed", "broken pipe", "reset by peer"].iter().any(|words| text.contains(words));
+    let text = if endpoint.starts_with("https://") && cut {
         // The server's alert is lost when it closes the connection right behind it.
         format!("{text} (it may want a TLS client certificate that it accepts)")
     } else {

@@ -156,7 +156,12 @@ fn parse_endpoint(entry: &str) -> Result<Endpoint, OptionsError> {
             if host.parse::<Ipv6Addr>().is_err() {
                 return Err(bad_host(host));
             }
-            let port = if after.is_empty() { None } else { after.strip_prefix(':').or(Some(after)) };
+            let port = match after.strip_prefix(':') {
+                None if !after.is_empty() => {
+                    return Err(OptionsError::Port { endpoint: endpoint(), port: after.to_owned() });
+                }
+                port => port,
+            };
             (host, port, true)
         }
         None => {

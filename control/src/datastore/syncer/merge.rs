@@ -12,9 +12,14 @@ use crate::datastore::{Change, Revision};
 /// Batches being filled before the loops have to wait: one that is full and one that is begun.
 const OPEN_BATCHES: usize = 2;
 
+/// Findings merged into one batch before it has to go: a key that never stops changing must not hold back the
+/// batch it is in.
+const FINDINGS_MERGED: usize = 1000;
+
 /// A batch that can still grow.
 struct Open {
     batch: Batch,
+    merged: usize,
     /// Where in the batch a key is.
     place: HashMap<String, usize>,
 }
@@ -23,6 +28,7 @@ impl Open {
     fn takes(&self, finding: &Finding) -> bool {
         !finding.went_back
             && !self.batch.revision_went_back
+            && self.merged < FINDINGS_MERGED
             && self.batch.changes.len() + finding.changes.len() <= BATCH_CHANGES
     }
 
@@ -107,9 +113,10 @@ impl Merger {
                 in_sync,
                 revision_went_back: finding.went_back,
             };
-            self.open.push_back(Open { batch, place: HashMap::new() });
+            self.open.push_back(Open { batch, merged: 0, place: HashMap::new() });
         }
         let open = self.open.back_mut().expect("a batch was just opened if none was there");
+        open.merged += 1;
         for change in finding.changes {
             open.add(change);
         }

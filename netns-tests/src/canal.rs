@@ -213,14 +213,19 @@ impl<'t> Canal<'t> {
         Ok(admin::drops(&self.show("drops")?))
     }
 
-    /// Runs `work` and waits until a drop counter whose name contains `reason` has grown by `least` or more.
-    pub fn expect_drops(&self, reason: &str, least: u64, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    /// Runs `work` and waits until the drop counters of `reasons` have together grown by `least` or more.
+    pub fn expect_drops(
+        &self,
+        reasons: &[&str],
+        least: u64,
+        work: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
         let before = self.drops()?;
         work()?;
         let mut grown = BTreeMap::new();
-        let counted = wait::until(&format!("{least} drops for {reason}"), Duration::from_secs(5), || {
+        let counted = wait::until(&format!("{least} drops for {reasons:?}"), Duration::from_secs(5), || {
             grown = admin::growth(&before, &self.drops()?);
-            Ok(grown.iter().filter(|(name, _)| name.contains(reason)).map(|(_, n)| n).sum::<u64>() >= least)
+            Ok(reasons.iter().filter_map(|r| grown.get(*r)).sum::<u64>() >= least)
         });
         counted.with_context(|| format!("what grew: {grown:?}"))
     }

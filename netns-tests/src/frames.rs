@@ -38,6 +38,24 @@ fn finish(builder: etherparse::PacketBuilderStep<etherparse::UdpHeader>, payload
     frame
 }
 
+/// The same IPv4 frame with another TOS byte (DSCP and ECN) and its header checksum put right.
+pub fn with_tos(mut frame: Vec<u8>, tos: u8) -> Vec<u8> {
+    frame[15] = tos;
+    frame[24..26].fill(0);
+    let sum: u32 = frame[14..34].chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(w[1])).sum();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    frame[24..26].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    frame
+}
+
+/// The same frame with an 802.1Q tag of VLAN `id` behind its addresses.
+pub fn with_vlan(mut frame: Vec<u8>, id: u16) -> Vec<u8> {
+    let [high, low] = id.to_be_bytes();
+    frame.splice(12..12, [0x81, 0x00, high, low]);
+    frame
+}
+
 /// Header of a VXLAN packet: flags as given, reserved bytes as given, RFC 7348 section 5.
 #[derive(Clone, Copy, Debug)]
 pub struct Vxlan {
@@ -188,6 +206,16 @@ mod tests {
         let (seen, header, found) = read_vxlan(&outer, 8472).unwrap();
         assert_eq!((seen.ttl, header, found), (64, [8, 0, 0, 0, 1, 2, 3, 0], inner));
         assert_eq!(read(&outer[50..]).unwrap().payload, b"hello");
+    }
+
+    #[test]
+    fn another_tos_keeps_the_header_checksum_right() {
+        let (a, b) = ((IpAddr::from([10, 0, 0, 1]), 1), (IpAddr::from([10, 0, 0, 2]), 2));
+        let frame = with_tos(udp(LINK, a, b, 9, b"x"), 0b1011_1011);
+        let (header, _) = etherparse::Ipv4Header::from_slice(&frame[14..]).unwrap();
+        assert_eq!(header.calc_header_checksum(), header.header_checksum);
+        assert_eq!(read(&frame).unwrap().tos, 0b1011_1011);
+        assert!(is_type(&with_vlan(frame, 5), EtherType::VLAN_TAGGED_FRAME));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::store::Store;
 use crate::topology::{Host, Topology, forwarding, offloads_off};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// How the node differs from an ordinary one.
 #[derive(Clone, Debug)]
@@ -44,6 +44,7 @@ pub struct KernelPeer<'t> {
     pub subnets: Subnets,
     options: PeerOptions,
     mac: String,
+    address: Ipv4Addr,
     remotes: BTreeMap<IpAddr, Remote>,
 }
 
@@ -53,7 +54,7 @@ impl<'t> KernelPeer<'t> {
         let host = &topology.hosts[index];
         let subnets = Subnets::planned(host.index, options.dual);
         let mac = format!("02:ca:fe:00:01:{:02x}", host.index);
-        let peer = Self { host, subnets, options, mac, remotes: BTreeMap::new() };
+        let peer = Self { host, subnets, options, mac, address: host.v4, remotes: BTreeMap::new() };
         forwarding(&host.ns)?;
         for base in peer.subnets.bases() {
             peer.add_device(base)?;
@@ -97,7 +98,7 @@ impl<'t> KernelPeer<'t> {
     pub fn lease(&self) -> Lease {
         Lease {
             subnets: self.subnets,
-            public_v4: self.host.v4,
+            public_v4: self.address,
             public_v6: self.options.dual.then_some(self.host.v6),
             backend: Some("vxlan".to_owned()),
             mac_v4: Some(self.mac.clone()),
@@ -123,6 +124,26 @@ impl<'t> KernelPeer<'t> {
             self.ns().ip(&format!("link set {device} address {mac}"))?;
         }
         self.publish(store)
+    }
+
+    /// Moves the node to another underlay address and publishes it.
+    pub fn change_address(&mut self, address: Ipv4Addr, store: &dyn Store) -> Result<()> {
+        self.ns().ip(&format!("addr add {address}/24 dev eth0"))?;
+        let device = self.device(self.subnets.v4.into());
+        self.ns().ip(&format!("link set {device} type vxlan id {} local {address}", self.options.vni))?;
+        self.ns().ip(&format!("addr del {}/24 dev eth0", self.address))?;
+        self.address = address;
+        self.publish(store)
+    }
+
+    /// MAC of the VXLAN devices.
+    pub fn mac(&self) -> &str {
+        &self.mac
+    }
+
+    /// Sends to the node behind `base` without encapsulation, as flannel's `DirectRouting` does.
+    pub fn route_directly(&self, base: Ipv4Addr, through: Ipv4Addr) -> Result<()> {
+        self.ns().ip(&format!("route replace {base}/24 via {through} dev eth0")).map(drop)
     }
 
     /// Programs what the leases say: new and changed nodes are written, vanished ones removed.

@@ -1,0 +1,81 @@
+//! The daemon ends and starts again under traffic: streams finish, the host never notices, nothing is left behind.
+
+use anyhow::{Result, ensure};
+use netns_tests::traffic::{Ping, Transfer};
+use netns_tests::{Canal, Network, Overlay, Role, Shape, Topology, attached, wait};
+use std::time::Duration;
+
+/// Ends the daemon on host 0 with `end`, looks at what is left, starts it again; a stream that runs all the time must finish.
+fn under_a_transfer(port: &str, remote: Role, end: fn(&mut Canal<'_>) -> Result<()>) -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(2))?;
+    let mut overlay = Overlay::start(&topology, &Network::default(), &[Role::port(port), remote])?;
+    let out =
+        Transfer::endless(&overlay.pod(0).ns, &overlay.pod(1).ns, overlay.pod(1).v4.into(), 10_000_000)?;
+    let back =
+        Transfer::endless(&overlay.pod(1).ns, &overlay.pod(0).ns, overlay.pod(0).v4.into(), 10_000_000)?;
+    for _ in 0..2 {
+        for stream in [&out, &back] {
+            stream.expect_progress(1_000_000, wait::SOON)?;
+        }
+        end(overlay.canal_mut(0))?;
+        let host = &overlay.host(0).ns;
+        Ping::to(netns_tests::plan::switch_v4(0)).expect_all(host)?;
+        wait::until("nothing is left attached", Duration::from_secs(5), || {
+            let left = attached::programs(host)?;
+            ensure!(left.is_empty(), "{left:?}");
+            let links = host.ip("-o link")?;
+            ensure!(!links.contains("canal0"), "{links}");
+            Ok(true)
+        })?;
+        Ping::to(overlay.pod(1).v4).count(1).expect_none(&overlay.pod(0).ns)?;
+        overlay.canal_mut(0).restart()?;
+    }
+    for stream in [out, back] {
+        stream.expect_progress(1_000_000, wait::SOON)?;
+        ensure!(stream.finish(wait::SOON)? > 3_000_000, "it finished");
+    }
+    topology.pass()
+}
+
+fn terminate(canal: &mut Canal<'_>) -> Result<()> {
+    let status = canal.terminate()?;
+    ensure!(status.success(), "SIGTERM is an orderly end: {status}");
+    Ok(())
+}
+
+fn kill(canal: &mut Canal<'_>) -> Result<()> {
+    canal.kill()
+}
+
+#[test]
+fn a_transfer_survives_sigterm_and_restart_towards_canal() -> Result<()> {
+    under_a_transfer("auto", Role::canal(), terminate)
+}
+
+#[test]
+fn a_transfer_survives_sigterm_and_restart_towards_the_kernel() -> Result<()> {
+    under_a_transfer("auto", Role::Kernel, terminate)
+}
+
+#[test]
+fn a_transfer_survives_kill_nine_and_restart_towards_canal() -> Result<()> {
+    under_a_transfer("auto", Role::canal(), kill)
+}
+
+#[test]
+fn a_transfer_survives_kill_nine_and_restart_over_the_udp_port() -> Result<()> {
+    under_a_transfer("udp", Role::Kernel, kill)
+}
+
+#[test]
+fn a_second_daemon_on_the_same_host_is_refused() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(1))?;
+    let overlay = Overlay::start(&topology, &Network::default(), &[Role::canal()])?;
+    let mut second = Canal::prepare(&topology, 0, &overlay.store, Default::default())?;
+    second.launch()?;
+    let status = second.wait_exit(wait::SOON)?;
+    ensure!(status.is_some_and(|s| !s.success()), "it must not share the device: {status:?}");
+    overlay.canal(0).status()?;
+    Ping::to(overlay.subnets(0)?.v4).expect_all(&overlay.pod(0).ns)?;
+    topology.pass()
+}

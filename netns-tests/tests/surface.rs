@@ -1,0 +1,181 @@
+//! What people meet: flags, refusals, `canal show`, status, metrics and health.
+
+use anyhow::{Context, Result, ensure};
+use netns_tests::{Canal, CanalOptions, Etcd, Network, Overlay, Role, Shape, Store, Topology, flannel, wait};
+use serde_json::json;
+
+fn answer(overlay: &Overlay<'_>, url: &str) -> Result<(u16, String)> {
+    let (host, path) = url.split_once('/').context("host/path")?;
+    let (host, path) = (host.to_owned(), path.to_owned());
+    overlay.host(0).ns.enter(move || {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(&host).with_context(|| host.clone())?;
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;
+        write!(stream, "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        let code = text.split(' ').nth(1).context("no status")?.parse()?;
+        Ok((code, text))
+    })
+}
+
+#[test]
+fn other_backends_are_refused_by_name() -> Result<()> {
+    for backend in ["udp", "wireguard", "ipip", "ipsec", "extension", "tencent-vpc", "nonsense"] {
+        let topology = Topology::build(&Shape::hosts(1))?;
+        let etcd = Etcd::start(&topology)?;
+        etcd.set_net_conf(&flannel::net_conf(false, &json!({"Type": backend})))?;
+        let mut canal = Canal::prepare(&topology, 0, &etcd, CanalOptions::default())?;
+        canal.launch()?;
+        let status = canal.wait_exit(wait::SOON)?;
+        ensure!(status.is_some_and(|s| !s.success()), "{backend}: {status:?}");
+        ensure!(canal.log_text().contains(backend), "the refusal names {backend}");
+        ensure!(etcd.raw_leases()?.is_empty(), "no lease for a backend that is refused");
+        topology.pass()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_absent_backend_means_udp_as_flannel_reads_it_and_is_refused() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(1))?;
+    let etcd = Etcd::start(&topology)?;
+    etcd.set_net_conf(&json!({"Network": "10.244.0.0/16"}))?;
+    let mut canal = Canal::prepare(&topology, 0, &etcd, CanalOptions::default())?;
+    canal.launch()?;
+    let status = canal.wait_exit(wait::SOON)?;
+    ensure!(status.is_some_and(|s| !s.success()), "{status:?}");
+    ensure!(canal.log_text().contains("udp"), "{}", canal.log_text());
+    topology.pass()
+}
+
+#[test]
+fn alloc_takes_a_lease_and_nothing_more() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(1))?;
+    let etcd = Etcd::start(&topology)?;
+    etcd.set_net_conf(&flannel::net_conf(false, &json!({"Type": "alloc"})))?;
+    let canal = Canal::start(&topology, 0, &etcd, CanalOptions::default())?;
+    let lease = canal.lease(&etcd)?;
+    ensure!(lease.backend.is_none() && lease.mac_v4.is_none(), "{lease:?}");
+    ensure!(
+        std::fs::read_to_string(canal.subnet_file())?.contains("FLANNEL_MTU=1500"),
+        "no tunnel, no overhead"
+    );
+    topology.pass()
+}
+
+#[test]
+fn flannels_flags_are_accepted() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(1))?;
+    let etcd = Etcd::start(&topology)?;
+    etcd.put("/other/prefix/config", &flannel::net_conf(false, &json!({})).to_string())?;
+    let options = CanalOptions::with(&[
+        "--etcd-prefix=/other/prefix",
+        "--public-ip=192.168.77.10",
+        "--subnet-lease-renew-margin=30",
+        "--ip-masq=false",
+        "--iptables-resync=7",
+        "--iptables-forward-rules=false",
+        "--ip-blackhole-route=false",
+        "--healthz-ip=127.0.0.1",
+        "--healthz-port=8471",
+        "-v=2",
+    ]);
+    let canal = Canal::start(&topology, 0, &etcd, options)?;
+    ensure!(etcd.list("/other/prefix/subnets/")?.len() == 1, "its lease lies under the prefix it was given");
+    ensure!(
+        canal.log_text().contains("iptables-resync"),
+        "a flag without a meaning here is said to have none"
+    );
+    topology.pass()
+}
+
+#[test]
+fn flannels_environment_is_accepted_and_flags_win() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(1))?;
+    let etcd = Etcd::start(&topology)?;
+    etcd.put("/from/flag/config", &flannel::net_conf(false, &json!({})).to_string())?;
+    let options = CanalOptions {
+        env: vec![
+            ("FLANNELD_ETCD_PREFIX".to_owned(), "/from/environment".to_owned()),
+            ("FLANNELD_IP_MASQ".to_owned(), "false".to_owned()),
+        ],
+        ..CanalOptions::with(&["--etcd-prefix=/from/flag"])
+    };
+    let _canal = Canal::start(&topology, 0, &etcd, options)?;
+    ensure!(etcd.list("/from/flag/subnets/")?.len() == 1, "the flag won");
+    topology.pass()
+}
+
+#[test]
+fn bad_values_are_refused_with_their_flag() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(1))?;
+    let etcd = Etcd::start(&topology)?;
+    for (flag, value) in
+        [("--subnet-lease-renew-margin", "1440"), ("--iface", "nosuch0"), ("--port", "smoke")]
+    {
+        let mut canal =
+            Canal::prepare(&topology, 0, &etcd, CanalOptions::with(&[&format!("{flag}={value}")]))?;
+        canal.launch()?;
+        let status = canal.wait_exit(wait::SOON)?;
+        ensure!(status.is_some_and(|s| !s.success()), "{flag}={value}: {status:?}");
+    }
+    topology.pass()
+}
+
+#[test]
+fn everything_can_be_shown_as_a_table_and_as_json() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(2))?;
+    let overlay = Overlay::start(&topology, &Network::default(), &[Role::canal(), Role::Kernel])?;
+    let canal = overlay.canal(0);
+    let (pod, peer) = (overlay.pod(0), overlay.host(1));
+    let peer_mac = overlay.kernel(1).mac();
+    let expected = [
+        ("ports", "canal0".to_owned()),
+        ("endpoints", pod.interface.clone()),
+        ("routes", overlay.subnets(1)?.v4.to_string()),
+        ("vteps", peer.v4.to_string()),
+        ("fdb", peer_mac.to_owned()),
+        ("flows", pod.v4.to_string()),
+        ("drops", "unknown_vtep".to_owned()),
+        ("workers", String::new()),
+        ("generation", String::new()),
+    ];
+    for (what, word) in expected {
+        let json = canal.show(what)?.to_string();
+        ensure!(json.contains(&word), "canal show {what} -o json without {word}: {json}");
+        let table = canal.show_table(what)?;
+        ensure!(!table.trim().is_empty(), "canal show {what} says nothing");
+    }
+    topology.pass()
+}
+
+#[test]
+fn metrics_and_health_are_served() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(1))?;
+    let options = CanalOptions::with(&[
+        "--metrics-addr=127.0.0.1:9191",
+        "--healthz-ip=127.0.0.1",
+        "--healthz-port=8471",
+    ]);
+    let overlay = Overlay::start(&topology, &Network::default(), &[Role::Canal(options)])?;
+    let (code, text) = answer(&overlay, "127.0.0.1:9191/metrics")?;
+    ensure!(code == 200 && text.contains("# TYPE "), "{code} {text}");
+    ensure!(text.contains("unknown_vtep"), "drop reasons are labels: {text}");
+    ensure!(answer(&overlay, "127.0.0.1:8471/healthz")?.0 == 200, "healthz");
+    ensure!(answer(&overlay, "127.0.0.1:8471/readyz")?.0 == 200, "readyz");
+    topology.pass()
+}
+
+#[test]
+fn the_chosen_port_is_said_in_the_log_and_shown() -> Result<()> {
+    for port in ["tap", "udp"] {
+        let topology = Topology::build(&Shape::hosts(1))?;
+        let overlay = Overlay::start(&topology, &Network::default(), &[Role::port(port)])?;
+        let shown = overlay.canal(0).show("ports")?.to_string();
+        ensure!(shown.contains(port), "{port} is not in {shown}");
+        ensure!(overlay.canal(0).log_text().to_lowercase().contains(port), "nor in the log");
+        topology.pass()?;
+    }
+    Ok(())
+}

@@ -9,7 +9,9 @@ use axum::routing::get;
 /// Is the daemon ready, and if not, why not?
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Readiness {
-    /// What is missing; empty = ready.
+    /// New workloads may come.
+    pub ready: bool,
+    /// What is not as it should be.
     pub reasons: Vec<String>,
 }
 
@@ -22,7 +24,7 @@ pub fn router(readiness: impl Fn() -> Readiness + Send + Sync + 'static) -> Rout
 }
 
 fn ready(readiness: &Readiness) -> (StatusCode, String) {
-    if readiness.reasons.is_empty() {
+    if readiness.ready {
         return (StatusCode::OK, "flanneld is ready".into());
     }
     let reasons: String = readiness.reasons.iter().map(|reason| format!("\n{reason}")).collect();
@@ -38,13 +40,13 @@ mod tests {
 
     #[tokio::test]
     async fn probes_say_what_flannel_says() {
-        let readiness = Arc::new(Mutex::new(Readiness { reasons: vec!["no lease yet".into()] }));
+        let readiness = Arc::new(Mutex::new(Readiness { ready: false, reasons: vec!["no lease yet".into()] }));
         let asked = Arc::clone(&readiness);
         let address = tests::start(router(move || asked.lock().unwrap().clone()), LIFETIME).await;
         assert_eq!(tests::fetch(address, "/healthz").await, (200, "flanneld is running".into()));
         let not_yet = (503, "flanneld is not ready yet\nno lease yet".into());
         assert_eq!(tests::fetch(address, "/readyz").await, not_yet);
-        *readiness.lock().unwrap() = Readiness::default();
+        readiness.lock().unwrap().ready = true;
         assert_eq!(tests::fetch(address, "/readyz").await, (200, "flanneld is ready".into()));
     }
 }

@@ -172,7 +172,7 @@ pub struct FlowView {
     pub worker: u32,
     /// `tcp`, `udp`, `icmp` or the number.
     pub protocol: String,
-    /// Address of the end that sent first.
+    /// One end: that of the smaller address, whoever sent first.
     pub source: IpAddr,
     /// Its port (ICMP: the identifier).
     pub source_port: u16,
@@ -180,14 +180,16 @@ pub struct FlowView {
     pub destination: IpAddr,
     /// Its port.
     pub destination_port: u16,
-    /// State, as the flow table names it.
+    /// `embryonic`, `established`, `closing`.
     pub state: String,
-    /// Frames seen.
-    pub frames: u64,
-    /// Bytes seen.
-    pub bytes: u64,
-    /// Milliseconds until it is forgotten if nothing more comes.
-    pub expires_ms: u64,
+    /// Frames seen, from the source and back.
+    pub frames: [u64; 2],
+    /// Bytes seen, from the source and back.
+    pub bytes: [u64; 2],
+    /// Milliseconds since the last frame.
+    pub idle_ms: u64,
+    /// Where frames go, from the source and back; `-` = not decided by the tables in force.
+    pub via: [String; 2],
 }
 
 /// Packets dropped for one reason.
@@ -247,9 +249,9 @@ pub struct GenerationView {
 /// Is the daemon well?
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusView {
-    /// Nothing is wrong and every worker forwards by current tables.
+    /// New workloads may come: the lease is ours, and every worker forwards by current tables.
     pub ready: bool,
-    /// What is wrong; empty when ready.
+    /// What is not as it should be, the most important first. A daemon may be ready all the same.
     pub reasons: Vec<String>,
     /// Version of the daemon.
     pub version: String,

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 
 use canal_dataplane::counters::Counters;
+use canal_dataplane::flow::{Action, FlowInfo, State};
+use canal_dataplane::net::Direction;
 use canal_dataplane::offload::Caps;
 use canal_dataplane::port::PortStats;
 use canal_dataplane::spec::{NodeSpec, Via};
-use canal_dataplane::tables::Tables;
+use canal_dataplane::tables::{Kind, Tables};
 use canal_dataplane::verdict::DropReason;
 use ipnetwork::IpNetwork;
 
 use super::protocol::{
-    DropView, EndpointView, FdbView, GenerationView, PortView, RouteView, VtepView, WorkerView,
+    DropView, EndpointView, FdbView, FlowView, GenerationView, PortView, RouteView, VtepView, WorkerView,
 };
 
 /// Local workloads, in the spec's order.
@@ -93,6 +95,55 @@ pub fn fdb(spec: &NodeSpec, device: &str) -> Vec<FdbView> {
         port: vxlan.port,
     };
     spec.vteps.iter().map(view).collect()
+}
+
+/// One connection of one worker.
+pub fn flow(worker: u32, flow: &FlowInfo, tables: &Tables) -> FlowView {
+    let (source, destination) = flow.key.ends(Direction::Forward);
+    let name = match flow.key.protocol() {
+        1 => "icmp".into(),
+        6 => "tcp".into(),
+        17 => "udp".into(),
+        58 => "icmp6".into(),
+        132 => "sctp".into(),
+        other => other.to_string(),
+    };
+    FlowView {
+        worker,
+        protocol: if flow.key.is_fragment() { format!("{name}-fragments") } else { name },
+        source: source.0,
+        source_port: source.1,
+        destination: destination.0,
+        destination_port: destination.1,
+        state: match flow.state {
+            State::Embryonic => "embryonic",
+            State::Established => "established",
+            State::Closing => "closing",
+        }
+        .into(),
+        frames: flow.packets.map(u64::from),
+        bytes: flow.bytes,
+        idle_ms: flow.idle_ms.into(),
+        via: flow.actions.map(|action| via(action, tables)),
+    }
+}
+
+/// Where an action leads, if it was decided by these tables.
+fn via(action: Action, tables: &Tables) -> String {
+    let adjacency = tables.adjacencies.get(action.adjacency as usize);
+    let decided = action.generation == tables.generation as u32;
+    match adjacency.filter(|_| decided).map(|adjacency| &adjacency.kind) {
+        None => "-".into(),
+        Some(Kind::Host) => "host".into(),
+        Some(Kind::Endpoint { ifindex, .. }) => {
+            let endpoint = tables.endpoint_at(*ifindex).map(|index| &tables.endpoints[index as usize]);
+            endpoint.map_or_else(|| "endpoint".into(), |endpoint| endpoint.name.clone())
+        }
+        Some(Kind::VxlanV4(template)) => format!("vtep {}", template.outer),
+        Some(Kind::VxlanV6(template)) => format!("vtep {}", template.outer),
+        Some(Kind::Direct { next_hop }) => format!("direct {next_hop}"),
+        Some(Kind::Drop(reason)) => format!("drop {}", reason.label()),
+    }
 }
 
 /// Every reason, also those that never happened.
@@ -298,6 +349,41 @@ mod tests {
         let tables = compile(&spec(), None, 3);
         let expected = GenerationView { generation: 3, revision: 9, complete: true, workers: vec![2] };
         assert_eq!(generation(&tables, std::iter::once(&counters)), expected);
+    }
+
+    #[test]
+    fn a_flow_says_where_each_direction_goes() {
+        use canal_dataplane::net::FlowKey;
+        let tables = compile(&spec(), None, 3);
+        let (key, _) = FlowKey::v4(0x0a01_0102, 0x0a01_0203, (4000, 80), 6, false);
+        let action = |address: &str, generation| Action {
+            adjacency: tables.route(address.parse().unwrap()).unwrap(),
+            generation,
+        };
+        let info = FlowInfo {
+            key,
+            state: State::Established,
+            packets: [2, 1],
+            bytes: [200, 100],
+            idle_ms: 5,
+            actions: [action("10.1.2.3", 3), action("10.1.1.2", 3)],
+        };
+        let expected = FlowView {
+            worker: 1,
+            protocol: "tcp".into(),
+            source: "10.1.1.2".parse().unwrap(),
+            source_port: 4000,
+            destination: "10.1.2.3".parse().unwrap(),
+            destination_port: 80,
+            state: "established".into(),
+            frames: [2, 1],
+            bytes: [200, 100],
+            idle_ms: 5,
+            via: ["vtep 192.0.2.2".into(), "default/a".into()],
+        };
+        assert_eq!(flow(1, &info, &tables), expected);
+        let old = FlowInfo { actions: [action("10.1.3.9", 3), action("10.1.2.3", 2)], ..info };
+        assert_eq!(flow(1, &old, &tables).via, ["direct 192.0.2.3", "-"]);
     }
 
     #[test]

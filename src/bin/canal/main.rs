@@ -59,7 +59,7 @@ fn status(arguments: &Arguments, output: Format) -> Result<(String, u8), ClientE
     let Reply::Status(status) = &reply else {
         return Err(ClientError::Refused("answered something else than its status".into()));
     };
-    let code = if status.ready { 0 } else { DEGRADED };
+    let code = if status.ready && status.reasons.is_empty() { 0 } else { DEGRADED };
     let text = match output {
         Format::Json => render::json(&[reply]),
         Format::Table => render::status(status),

@@ -181,9 +181,11 @@ fn show_flows(flows: &[FlowView]) -> String {
             end(flow.source, flow.source_port),
             end(flow.destination, flow.destination_port),
             flow.state.clone(),
-            flow.frames.to_string(),
-            flow.bytes.to_string(),
-            format!("{}s", flow.expires_ms / 1000),
+            format!("{}/{}", flow.frames[0], flow.frames[1]),
+            format!("{}/{}", flow.bytes[0], flow.bytes[1]),
+            format!("{}s", flow.idle_ms / 1000),
+            flow.via[0].clone(),
+            flow.via[1].clone(),
         ]
     };
     let columns = [">WORKER", "PROTO", "SOURCE", "DESTINATION", "STATE", ">FRAMES", ">BYTES", ">EXPIRES"];
@@ -243,7 +245,12 @@ fn show_generation(view: &GenerationView) -> String {
 
 /// `canal status`.
 pub fn status(view: &StatusView) -> String {
-    let mut text = String::from(if view.ready { "ready\n" } else { "degraded\n" });
+    let headline = match (view.ready, view.reasons.is_empty()) {
+        (true, true) => "ready\n",
+        (true, false) => "ready, but degraded\n",
+        (false, _) => "not ready\n",
+    };
+    let mut text = String::from(headline);
     for reason in &view.reasons {
         text.push_str(&format!("  {reason}\n"));
     }

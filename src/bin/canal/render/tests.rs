@@ -108,15 +108,16 @@ fn flows_show_both_ends() {
         destination: "fd00::2".parse().unwrap(),
         destination_port: 80,
         state: "established".into(),
-        frames: 3,
-        bytes: 400,
-        expires_ms: 7_999,
+        frames: [3, 2],
+        bytes: [400, 90],
+        idle_ms: 7_999,
+        via: ["vtep 192.0.2.2".into(), "default/a".into()],
     };
     assert_eq!(
         one(Reply::Flows(vec![flow])),
         "\
-WORKER  PROTO  SOURCE          DESTINATION   STATE        FRAMES  BYTES  EXPIRES
-     1  tcp    [fd00::1]:4000  [fd00::2]:80  established       3    400       7s
+WORKER  PROTO  ONE-END         OTHER-END     STATE        FRAMES   BYTES  IDLE  TO-OTHER        TO-ONE
+     1  tcp    [fd00::1]:4000  [fd00::2]:80  established     3/2  400/90    7s  vtep 192.0.2.2  default/a
 "
     );
 }
@@ -203,7 +204,7 @@ fn the_status_says_what_is_wrong() {
     assert_eq!(
         status(&view),
         "\
-degraded
+not ready
   no lease yet
 node       node-1
 daemon     canal-fwd 0.1.0, pid 7, up 5 s
@@ -214,6 +215,7 @@ ignored    /x: not JSON
 "
     );
     view.ready = true;
+    assert!(status(&view).starts_with("ready, but degraded\n  no lease yet\n"));
     view.reasons.clear();
     view.complaints.clear();
     view.lease = Some(LeaseView {

@@ -6,4 +6,5 @@ pub mod bpf;
 pub mod clock;
 pub mod mailbox;
 pub mod tun;
+pub mod udp;
 pub mod waiter;

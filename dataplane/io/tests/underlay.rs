@@ -5,12 +5,20 @@ mod common;
 use std::net::IpAddr;
 
 use canal_dataplane::net::HashSeed;
-use canal_dataplane::port::{Egress, Ingress, Received};
+use canal_dataplane::port::{Egress, Ingress, Port, Received};
 use canal_io::bpf::{Steering, Underlay};
 use canal_io::tun::{TapConfig, TapDevice, TapPort};
-use common::daemon::Worker;
+use canal_io::udp::{UdpAbilities, UdpConfig, UdpPort};
+use common::daemon::{Both, Worker};
 use common::overlay::Overlay;
 use common::{Namespace, root, tcp_transfer, veth};
+
+/// What carries the outer packets.
+#[derive(Clone, Copy)]
+enum Wire {
+    Tap,
+    Udp,
+}
 
 /// host — router — peer; a workload at the host, a kernel VXLAN device at the peer, one layer-2 network over both.
 struct Site {
@@ -76,8 +84,31 @@ impl Site {
         }
     }
 
-    fn join(&self) -> Worker {
-        let (workload, underlay, overlay) = (self.host.ifindex("wl"), self.underlay(), self.overlay);
+    fn join(&self, wire: Wire) -> Worker {
+        match wire {
+            Wire::Tap => self.join_by_tap(),
+            Wire::Udp => self.join_by_udp(),
+        }
+    }
+
+    fn join_by_udp(&self) -> Worker {
+        let (workload, underlay) = (self.host.ifindex("wl"), self.underlay());
+        let open = move || {
+            let config = TapConfig { forbid_tunnel_gso: true, ..TapConfig::new(1, 1430) };
+            let (device, mut queues) = TapDevice::create(&config).unwrap();
+            let mut steering = Steering::open(&device, &queues, HashSeed(1, 2), None).unwrap();
+            steering.attach_workload(workload).unwrap();
+            let tap = TapPort::new(&device, queues.remove(0), steering.next_hops());
+            let config = UdpConfig::new(underlay.vtep_v4, underlay.vtep_v6, underlay.vxlan_port);
+            let udp = UdpPort::open(&config).unwrap();
+            assert_eq!(udp.abilities(), UdpAbilities { gro: true, segments: 128 });
+            (Both { tap, udp }, steering)
+        };
+        self.run(open)
+    }
+
+    fn join_by_tap(&self) -> Worker {
+        let (workload, underlay) = (self.host.ifindex("wl"), self.underlay());
         let open = move || {
             let (device, mut queues) = TapDevice::create(&TapConfig::new(1, 1430)).unwrap();
             assert!(device.abilities.tunnel_gso, "{:?}", device.abilities);
@@ -87,6 +118,11 @@ impl Site {
             assert_eq!(steering.attached().len(), 3);
             (TapPort::new(&device, queues.remove(0), steering.next_hops()), steering)
         };
+        self.run(open)
+    }
+
+    fn run<P: Port, K>(&self, open: impl FnOnce() -> (P, K) + Send + 'static) -> Worker {
+        let (workload, overlay) = (self.host.ifindex("wl"), self.overlay);
         Worker::start(&self.host, open, move |packet: &mut Received| match packet.ingress {
             Ingress::Workload(_) => {
                 overlay.encapsulate(packet, 0);
@@ -98,9 +134,9 @@ impl Site {
     }
 }
 
-fn a_kernel_vxlan_peer_talks_with_the_workload(v6: bool, outer_checksum: bool) {
+fn a_kernel_vxlan_peer_talks_with_the_workload(wire: Wire, v6: bool, outer_checksum: bool) {
     let site = Site::new(v6, outer_checksum);
-    let worker = site.join();
+    let worker = site.join(wire);
     site.workload.run("ping -c 2 -i 0.2 -W 5 10.9.0.2");
     tcp_transfer(&site.workload, &site.peer, "10.9.0.2:7000", 20_000_000);
     tcp_transfer(&site.peer, &site.workload, "10.9.0.1:7000", 20_000_000);
@@ -112,21 +148,35 @@ fn a_kernel_vxlan_peer_talks_with_the_workload(v6: bool, outer_checksum: bool) {
 #[test]
 fn a_kernel_vxlan_peer_over_ipv4() {
     if root("a_kernel_vxlan_peer_over_ipv4") {
-        a_kernel_vxlan_peer_talks_with_the_workload(false, false);
+        a_kernel_vxlan_peer_talks_with_the_workload(Wire::Tap, false, false);
     }
 }
 
 #[test]
 fn a_kernel_vxlan_peer_over_ipv4_with_outer_checksums() {
     if root("a_kernel_vxlan_peer_over_ipv4_with_outer_checksums") {
-        a_kernel_vxlan_peer_talks_with_the_workload(false, true);
+        a_kernel_vxlan_peer_talks_with_the_workload(Wire::Tap, false, true);
     }
 }
 
 #[test]
 fn a_kernel_vxlan_peer_over_ipv6() {
     if root("a_kernel_vxlan_peer_over_ipv6") {
-        a_kernel_vxlan_peer_talks_with_the_workload(true, false);
-        a_kernel_vxlan_peer_talks_with_the_workload(true, true);
+        a_kernel_vxlan_peer_talks_with_the_workload(Wire::Tap, true, false);
+        a_kernel_vxlan_peer_talks_with_the_workload(Wire::Tap, true, true);
+    }
+}
+
+#[test]
+fn a_kernel_vxlan_peer_over_ipv4_by_udp_sockets() {
+    if root("a_kernel_vxlan_peer_over_ipv4_by_udp_sockets") {
+        a_kernel_vxlan_peer_talks_with_the_workload(Wire::Udp, false, false);
+    }
+}
+
+#[test]
+fn a_kernel_vxlan_peer_over_ipv6_by_udp_sockets() {
+    if root("a_kernel_vxlan_peer_over_ipv6_by_udp_sockets") {
+        a_kernel_vxlan_peer_talks_with_the_workload(Wire::Udp, true, false);
     }
 }

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use canal_dataplane::checksum;
 use canal_dataplane::frame::{Frame, FramePool};
 use canal_dataplane::limits::ETHERNET;
 use canal_dataplane::net::Mac;
@@ -135,31 +134,12 @@ fn retried<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
     }
 }
 
-/// What the kernel says of an underlay frame's checksum, in terms of the innermost one.
-///
-/// "Valid" may speak of the outer header only, so it is worth nothing. An outer checksum that a sender on this machine
-/// left unfinished is finished here: the core knows of one unfinished checksum a packet, the innermost.
-fn underlay_offload(frame: &mut Frame, offload: Offload) -> Offload {
+/// What the kernel says of an underlay frame's checksum, in terms of the innermost one: "valid" may speak of the outer
+/// header only, so it is worth nothing.
+fn underlay_offload(offload: Offload) -> Offload {
     match offload.checksum {
-        Checksum::Partial { start, offset }
-            if offload.gso.is_none() && is_outer_transport(frame.data(), start) =>
-        {
-            // A field outside of the packet stays as it is; the core finds such a packet malformed.
-            let _ = checksum::finish_partial(frame.data_mut(), start, offset);
-            Offload { checksum: Checksum::Complete, ..offload }
-        }
         Checksum::Verified => Offload { checksum: Checksum::Complete, ..offload },
         _ => offload,
-    }
-}
-
-/// True when the outer transport header starts at `start`; the steering program lets only packets without IPv4
-/// options and IPv6 extension headers pass.
-fn is_outer_transport(frame: &[u8], start: u16) -> bool {
-    match frame.get(12..14) {
-        Some([0x08, 0x00]) => start == 34,
-        Some([0x86, 0xdd]) => start == 54,
-        _ => false,
     }
 }
 
@@ -175,11 +155,8 @@ impl Port for TapPort {
                 Ok(Some((offload, ingress))) => {
                     self.stats.rx_frames += 1;
                     self.stats.rx_bytes += frame.len() as u64;
-                    let offload = if ingress == Ingress::Underlay {
-                        underlay_offload(&mut frame, offload)
-                    } else {
-                        offload
-                    };
+                    let offload =
+                        if ingress == Ingress::Underlay { underlay_offload(offload) } else { offload };
                     into.push(Received { frame, offload, ingress });
                 }
                 Ok(None) => {

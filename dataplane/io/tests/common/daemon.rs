@@ -7,9 +7,45 @@ use std::time::Duration;
 
 use canal_dataplane::frame::FramePool;
 use canal_dataplane::limits::{BATCH, SUPER_FRAME_BUFFER};
+use canal_dataplane::offload::Caps;
 use canal_dataplane::port::{Egress, Outgoing, Port, PortStats, Received};
 
+use canal_io::tun::TapPort;
+use canal_io::udp::UdpPort;
+
 use super::Namespace;
+
+/// A TAP port and UDP sockets for the underlay.
+pub struct Both {
+    pub tap: TapPort,
+    pub udp: UdpPort,
+}
+
+impl Port for Both {
+    fn caps(&self) -> Caps {
+        self.udp.caps()
+    }
+
+    fn receive(&mut self, pool: &mut FramePool, into: &mut Vec<Received>, limit: usize) {
+        self.tap.receive(pool, into, limit);
+        self.udp.receive(pool, into, limit);
+    }
+
+    fn transmit(&mut self, frames: &mut Vec<Outgoing>, pool: &mut FramePool) {
+        let (mut out, mut rest): (Vec<_>, Vec<_>) =
+            frames.drain(..).partition(|f| f.egress == Egress::Underlay);
+        self.udp.transmit(&mut out, pool);
+        self.tap.transmit(&mut rest, pool);
+    }
+
+    fn stats(&self) -> PortStats {
+        let (mut stats, udp) = (self.tap.stats(), self.udp.stats());
+        stats.tx_errors += udp.tx_errors;
+        stats.tx_full += udp.tx_full;
+        stats.rx_dropped += udp.rx_dropped;
+        stats
+    }
+}
 
 /// A running worker; stopped and joined when dropped.
 pub struct Worker {

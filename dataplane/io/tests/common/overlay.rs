@@ -99,9 +99,10 @@ impl Overlay {
 fn shifted(offload: Offload, by: i32) -> Offload {
     match offload.checksum {
         Checksum::Partial { start, offset } => {
-            let start =
-                u16::try_from(i32::from(start) + by).expect("the checksum belongs to the inner packet");
-            Offload { checksum: Checksum::Partial { start, offset }, ..offload }
+            // An unfinished outer checksum goes with the outer headers.
+            let start = u16::try_from(i32::from(start) + by);
+            let checksum = start.map_or(Checksum::Complete, |start| Checksum::Partial { start, offset });
+            Offload { checksum, ..offload }
         }
         _ => offload,
     }

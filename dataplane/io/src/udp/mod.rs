@@ -1,0 +1,15 @@
+//! UDP sockets as a port to the underlay: for any kernel, without eBPF. Outer headers exist between core and port only.
+
+mod inner;
+mod lane;
+mod message;
+mod outer;
+mod port;
+mod receiver;
+mod run;
+mod socket;
+mod unpack;
+
+pub use port::{UdpAbilities, UdpConfig, UdpPort};
+pub use receiver::UdpReceiver;
+pub use socket::UdpError;

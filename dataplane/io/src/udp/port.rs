@@ -1,0 +1,203 @@
+//! The port itself: receivers and lanes of one worker.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use canal_dataplane::checksum;
+use canal_dataplane::frame::FramePool;
+use canal_dataplane::offload::{Caps, Checksum};
+use canal_dataplane::port::{Outgoing, Port, PortStats, Received};
+use canal_dataplane::segment::{MAX_HEADERS, Segmenter};
+
+use super::lane::{Datagram, Lane, MAX_DATAGRAMS, Outcome};
+use super::message::SendStore;
+use super::outer::Outer;
+use super::receiver::UdpReceiver;
+use super::socket::{self, UdpError};
+
+/// Headers written before everything is sent: half of a first-level cache.
+const HEADERS: usize = 16 * 1024;
+/// Lanes of one family, at most: as many as a number has bits.
+const MAX_LANES: usize = 64;
+
+/// How the port is to be made.
+#[derive(Clone, Debug)]
+pub struct UdpConfig {
+    /// Our VTEP's IPv4 address.
+    pub vtep_v4: Option<Ipv4Addr>,
+    /// Our VTEP's IPv6 address.
+    pub vtep_v6: Option<Ipv6Addr>,
+    /// UDP port of the overlay.
+    pub vxlan_port: u16,
+    /// Sockets to send from, 1 to 64, per family: as many source ports do peers and switches see. The flow's own
+    /// source port picks one.
+    pub lanes: usize,
+    /// Set DF on outer IPv4 packets.
+    pub dont_fragment: bool,
+}
+
+impl UdpConfig {
+    /// 32 source ports, DF clear as the kernel's VXLAN device has it.
+    pub fn new(vtep_v4: Option<Ipv4Addr>, vtep_v6: Option<Ipv6Addr>, vxlan_port: u16) -> Self {
+        Self { vtep_v4, vtep_v6, vxlan_port, lanes: 32, dont_fragment: false }
+    }
+}
+
+/// What the kernel does for us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UdpAbilities {
+    /// Several datagrams are delivered at once (UDP_GRO).
+    pub gro: bool,
+    /// Datagrams of one message (UDP_SEGMENT); 1: the kernel cannot cut.
+    pub segments: usize,
+}
+
+struct Family {
+    receiver: UdpReceiver,
+    lanes: Vec<Lane>,
+    /// Bit *i*: lane *i* has something to send.
+    dirty: u64,
+}
+
+/// UDP sockets of one worker, towards all VTEPs. Takes super-frames: it cuts them itself.
+pub struct UdpPort {
+    v4: Option<Family>,
+    v6: Option<Family>,
+    abilities: UdpAbilities,
+    headers: Vec<u8>,
+    store: SendStore,
+    stats: PortStats,
+}
+
+impl UdpPort {
+    /// Opens the sockets of one worker; the kernel spreads flows over all workers' ports.
+    ///
+    /// # Errors
+    /// When somebody else has the VXLAN port, or an address is not the host's.
+    pub fn open(config: &UdpConfig) -> Result<Self, UdpError> {
+        let family = |address: IpAddr| -> Result<Family, UdpError> {
+            let lanes = (0..config.lanes.clamp(1, MAX_LANES))
+                .map(|_| socket::sender(address, config.dont_fragment).map(Lane::new))
+                .collect::<Result<_, _>>()?;
+            Ok(Family { receiver: UdpReceiver::open(address, config.vxlan_port)?, lanes, dirty: 0 })
+        };
+        let v4 = config.vtep_v4.map(|address| family(address.into())).transpose()?;
+        let v6 = config.vtep_v6.map(|address| family(address.into())).transpose()?;
+        let any = v4.as_ref().or(v6.as_ref());
+        let abilities = UdpAbilities {
+            gro: any.is_some_and(|f| f.receiver.has_gro()),
+            segments: match any.and_then(|f| f.lanes.first()) {
+                Some(lane) if socket::can_segment(lane.socket.as_fd()) => MAX_DATAGRAMS,
+                _ => 1,
+            },
+        };
+        Ok(Self {
+            v4,
+            v6,
+            abilities,
+            headers: Vec::with_capacity(2 * HEADERS),
+            store: SendStore::default(),
+            stats: PortStats::default(),
+        })
+    }
+
+    /// What the kernel does for us.
+    pub fn abilities(&self) -> UdpAbilities {
+        self.abilities
+    }
+
+    /// The sockets that frames arrive at, for [`crate::waiter::Waiter::watch`].
+    pub fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.v4.iter().chain(&self.v6).map(|family| family.receiver.as_fd())
+    }
+
+    /// Puts frame number `index` onto its lane; false when it is none of ours or cannot be cut.
+    fn plan(&mut self, index: usize, frames: &mut [Outgoing]) -> bool {
+        let Outgoing { frame, offload, .. } = &mut frames[index];
+        let Some(outer) = Outer::read(frame.data()) else { return false };
+        let family = if outer.target.is_ipv4() { &mut self.v4 } else { &mut self.v6 };
+        let Some(family) = family else { return false };
+        let (to, skip) = (SocketAddr::new(outer.target, outer.ports.1), outer.len());
+        let number = usize::from(outer.ports.0) % family.lanes.len();
+        let lane = &mut family.lanes[number];
+        let max = self.abilities.segments;
+        if offload.gso.is_none() {
+            if let Checksum::Partial { start, offset } = offload.checksum
+                && checksum::finish_partial(frame.data_mut(), start, offset).is_err()
+            {
+                return false;
+            }
+            let bytes = skip..frame.len();
+            lane.add(Datagram { to, tos: outer.tos, header: 0..0, frame: index, bytes }, max);
+        } else {
+            let Ok(mut segmenter) = Segmenter::new(frame.data(), offload) else { return false };
+            let mut header = [0; MAX_HEADERS];
+            while let Some(segment) = segmenter.next(&mut header) {
+                let from = self.headers.len();
+                self.headers.extend_from_slice(&header[skip..segment.header_len]);
+                let header = from..self.headers.len();
+                lane.add(Datagram { to, tos: outer.tos, header, frame: index, bytes: segment.payload }, max);
+            }
+        }
+        family.dirty |= 1 << number;
+        self.stats.tx_frames += 1;
+        self.stats.tx_bytes += frame.len() as u64;
+        true
+    }
+
+    fn flush(&mut self, frames: &[Outgoing]) {
+        for family in self.v4.iter_mut().chain(&mut self.v6) {
+            while family.dirty != 0 {
+                let number = family.dirty.trailing_zeros() as usize;
+                family.dirty &= family.dirty - 1;
+                let outcome = family.lanes[number].flush(frames, &self.headers, &mut self.store);
+                account(&mut self.stats, &mut self.abilities, &outcome);
+            }
+        }
+        self.headers.clear();
+    }
+}
+
+fn account(stats: &mut PortStats, abilities: &mut UdpAbilities, outcome: &Outcome) {
+    stats.tx_full += outcome.full;
+    stats.tx_errors += outcome.refused;
+    abilities.segments = outcome.max_datagrams.map_or(abilities.segments, |max| max.min(abilities.segments));
+}
+
+impl Port for UdpPort {
+    fn caps(&self) -> Caps {
+        Caps::ALL
+    }
+
+    fn receive(&mut self, pool: &mut FramePool, into: &mut Vec<Received>, limit: usize) {
+        for family in self.v4.iter_mut().chain(&mut self.v6) {
+            family.receiver.receive(pool, into, limit);
+        }
+    }
+
+    fn transmit(&mut self, frames: &mut Vec<Outgoing>, pool: &mut FramePool) {
+        for index in 0..frames.len() {
+            if !self.plan(index, frames) {
+                self.stats.tx_errors += 1;
+            }
+            if self.headers.len() >= HEADERS {
+                self.flush(frames);
+            }
+        }
+        self.flush(frames);
+        for Outgoing { frame, .. } in frames.drain(..) {
+            pool.give(frame);
+        }
+    }
+
+    fn stats(&self) -> PortStats {
+        let mut stats = self.stats;
+        for family in self.v4.iter().chain(&self.v6) {
+            let received = family.receiver.stats();
+            stats.rx_frames += received.rx_frames;
+            stats.rx_bytes += received.rx_bytes;
+            stats.rx_dropped += received.rx_dropped;
+        }
+        stats
+    }
+}

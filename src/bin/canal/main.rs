@@ -1,1 +1,68 @@
-fn main() {}
+//! `canal`, the operator's command: asks a running `canal-fwd` over its admin socket.
+
+mod arguments;
+mod explain;
+mod render;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use canal::observe::client::{Client, ClientError};
+use canal::observe::protocol::{Reply, Request};
+use clap::Parser;
+
+use arguments::{Arguments, Command, Format};
+
+/// `canal status`: something is wrong with the daemon.
+const DEGRADED: u8 = 1;
+
+/// Nobody answered.
+const UNREACHABLE: u8 = 2;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match &arguments.command {
+        Command::Explain { reason } => Ok(explain::explain(reason.as_deref())),
+        Command::Show(show) => show_topics(&arguments, show),
+        Command::Status { output } => status(&arguments, *output),
+    };
+    match outcome {
+        Ok((text, code)) => print(&text, code),
+        Err(error) => {
+            eprintln!("canal: {error}");
+            ExitCode::from(UNREACHABLE)
+        }
+    }
+}
+
+/// A reader that went away (`| head`) is no failure.
+fn print(text: &str, code: u8) -> ExitCode {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::from(code)
+}
+
+fn show_topics(arguments: &Arguments, show: &arguments::Show) -> Result<(String, u8), ClientError> {
+    let mut client = Client::connect(&arguments.socket)?;
+    let mut replies = Vec::new();
+    for request in show.requests() {
+        replies.push(client.ask(&request)?);
+    }
+    let text = match show.output {
+        Format::Json => render::json(&replies),
+        Format::Table => render::tables(&replies, show.all),
+    };
+    Ok((text, 0))
+}
+
+fn status(arguments: &Arguments, output: Format) -> Result<(String, u8), ClientError> {
+    let reply = Client::connect(&arguments.socket)?.ask(&Request::Status)?;
+    let Reply::Status(status) = &reply else {
+        return Err(ClientError::Refused("answered something else than its status".into()));
+    };
+    let code = if status.ready && status.reasons.is_empty() { 0 } else { DEGRADED };
+    let text = match output {
+        Format::Json => render::json(&[reply]),
+        Format::Table => render::status(status),
+    };
+    Ok((text, code))
+}

@@ -1,0 +1,148 @@
+//! The command line of `canal`.
+
+use std::path::PathBuf;
+
+use canal::observe::protocol::{MAX_FLOWS, Request};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Looks into a running canal-fwd.
+#[derive(Debug, Parser)]
+#[command(name = "canal", version, max_term_width = 100)]
+pub struct Arguments {
+    /// Socket of the daemon (CANAL_SOCKET)
+    #[arg(long, env = "CANAL_SOCKET", default_value = "/run/canal/canal.sock", global = true)]
+    pub socket: PathBuf,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// What the daemon knows and does
+    Show(Show),
+    /// Is the daemon well? Exit status 0: yes, 1: no (and why), 2: it does not answer
+    Status {
+        /// How to print
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Format,
+    },
+    /// What a drop reason means; all of them without one
+    Explain {
+        /// As in `canal show drops` and the metrics
+        reason: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Show {
+    /// What to show
+    #[arg(value_enum)]
+    pub topic: Topic,
+    /// How to print
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Format,
+    /// Drops: also the reasons that never happened
+    #[arg(long)]
+    pub all: bool,
+    /// Flows: at most so many
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=MAX_FLOWS as i64))]
+    pub limit: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Topic {
+    /// Kernel ports of each worker, and why these
+    Ports,
+    /// Local workloads
+    Endpoints,
+    /// Where destinations are
+    Routes,
+    /// Remote tunnel end points
+    Vteps,
+    /// Inner Ethernet address to outer address, as `bridge fdb` says it
+    Fdb,
+    /// Flow table entries
+    Flows,
+    /// Dropped packets by reason
+    Drops,
+    /// Packet threads
+    Workers,
+    /// Which tables are in force
+    Generation,
+    /// Everything above
+    All,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For eyes
+    Table,
+    /// For programs
+    Json,
+}
+
+impl Show {
+    /// What has to be asked.
+    pub fn requests(&self) -> Vec<Request> {
+        let flows = Request::Flows { limit: self.limit as usize };
+        match self.topic {
+            Topic::Ports => vec![Request::Ports],
+            Topic::Endpoints => vec![Request::Endpoints],
+            Topic::Routes => vec![Request::Routes],
+            Topic::Vteps => vec![Request::Vteps],
+            Topic::Fdb => vec![Request::Fdb],
+            Topic::Flows => vec![flows],
+            Topic::Drops => vec![Request::Drops],
+            Topic::Workers => vec![Request::Workers],
+            Topic::Generation => vec![Request::Generation],
+            Topic::All => vec![
+                Request::Generation,
+                Request::Ports,
+                Request::Workers,
+                Request::Endpoints,
+                Request::Routes,
+                Request::Vteps,
+                Request::Fdb,
+                Request::Drops,
+                flows,
+            ],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_socket_may_be_given_anywhere() {
+        for line in [
+            "canal --socket /s show flows --limit 7 -o json",
+            "canal show flows -o json --limit 7 --socket /s",
+        ] {
+            let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(arguments.socket, PathBuf::from("/s"));
+            let Command::Show(show) = arguments.command else { panic!("{line}") };
+            assert_eq!((show.output, show.requests()), (Format::Json, vec![Request::Flows { limit: 7 }]));
+        }
+        assert!(Arguments::try_parse_from(["canal", "show", "flows", "--limit", "0"]).is_err());
+    }
+
+    #[test]
+    fn all_is_everything() {
+        let topics = Topic::value_variants().iter().filter(|topic| **topic != Topic::All);
+        let show = |topic| Show { topic, output: Format::Table, all: false, limit: 1000 };
+        let all = show(Topic::All).requests();
+        for topic in topics.clone() {
+            assert!(all.contains(&show(*topic).requests()[0]), "{topic:?}");
+        }
+        assert_eq!(all.len(), topics.count());
+    }
+}

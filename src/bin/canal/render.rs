@@ -1,0 +1,283 @@
+//! How replies look, as tables and as JSON. Pure: replies in, text out.
+
+use canal::observe::protocol::{
+    DropView, EndpointView, FdbView, FlowView, GenerationView, PortView, Reply, RouteView, StatusView,
+    VtepView, WorkerView,
+};
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+use serde_json::{Map, Value};
+
+/// One reply: its value. Several: an object of them.
+pub fn json(replies: &[Reply]) -> String {
+    let named: Map<String, Value> = replies
+        .iter()
+        .filter_map(|reply| match serde_json::to_value(reply) {
+            Ok(Value::Object(object)) => object.into_iter().next(),
+            _ => unreachable!("a reply is an object with its name"),
+        })
+        .collect();
+    let value = match replies {
+        [_] => named.into_iter().next().map_or(Value::Null, |(_, value)| value),
+        _ => Value::Object(named),
+    };
+    format!("{value:#}\n")
+}
+
+/// Tables, with headings when there are several. `all_drops`: also reasons that never happened.
+pub fn tables(replies: &[Reply], all_drops: bool) -> String {
+    let heading = replies.len() > 1;
+    let mut text = String::new();
+    for reply in replies {
+        let (name, body) = table(reply, all_drops);
+        if heading {
+            let gap = if text.is_empty() { "" } else { "\n" };
+            text.push_str(&format!("{gap}{name}\n{}\n", "-".repeat(name.len())));
+        }
+        text.push_str(&body);
+    }
+    text
+}
+
+fn table(reply: &Reply, all_drops: bool) -> (&'static str, String) {
+    match reply {
+        Reply::Ports(ports) => ("ports", show_ports(ports)),
+        Reply::Endpoints(endpoints) => ("endpoints", show_endpoints(endpoints)),
+        Reply::Routes(routes) => ("routes", show_routes(routes)),
+        Reply::Vteps(vteps) => ("vteps", show_vteps(vteps)),
+        Reply::Fdb(fdb) => ("fdb", show_fdb(fdb)),
+        Reply::Flows(flows) => ("flows", show_flows(flows)),
+        Reply::Drops(drops) => ("drops", show_drops(drops, all_drops)),
+        Reply::Workers(workers) => ("workers", show_workers(workers)),
+        Reply::Generation(generation) => ("generation", show_generation(generation)),
+        Reply::Status(view) => ("status", status(view)),
+    }
+}
+
+/// Columns two spaces apart; those named with `>` in front are numbers, to the right.
+fn grid(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_preset(NOTHING);
+    table.set_header(columns.iter().map(|name| name.trim_start_matches('>')));
+    for row in rows {
+        table.add_row(row);
+    }
+    for (column, name) in table.column_iter_mut().zip(columns) {
+        column.set_padding((0, 2));
+        if name.starts_with('>') {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let lines = table.to_string();
+    lines.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// What is printed where a table has no row.
+fn or_none(rows: usize, what: &str, table: impl FnOnce() -> String) -> String {
+    if rows == 0 { format!("no {what}\n") } else { table() }
+}
+
+fn optional(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".into(), |value| value.to_string())
+}
+
+fn listed(values: &[impl ToString]) -> String {
+    let texts: Vec<String> = values.iter().map(ToString::to_string).collect();
+    if texts.is_empty() { "-".into() } else { texts.join(",") }
+}
+
+fn show_ports(ports: &[PortView]) -> String {
+    let columns = [
+        ">WORKER",
+        "PORT",
+        "KIND",
+        "CARRIES",
+        "OFFLOADS",
+        ">RX",
+        ">RX-BYTES",
+        ">RX-DROP",
+        ">TX",
+        ">TX-BYTES",
+        ">TX-FULL",
+        ">TX-ERR",
+    ];
+    let row = |port: &PortView| {
+        let mut row = vec![port.worker.to_string(), port.name.clone(), port.kind.clone()];
+        row.extend([listed(&port.carries), listed(&port.offloads)]);
+        let numbers = [
+            port.rx_frames,
+            port.rx_bytes,
+            port.rx_dropped,
+            port.tx_frames,
+            port.tx_bytes,
+            port.tx_full,
+            port.tx_errors,
+        ];
+        row.extend(numbers.map(|number| number.to_string()));
+        row
+    };
+    let mut reasons: Vec<String> = Vec::new();
+    for port in ports.iter().filter(|port| !port.why.is_empty()) {
+        let line = format!("{}: {}\n", port.kind, port.why);
+        if !reasons.contains(&line) {
+            reasons.push(line);
+        }
+    }
+    or_none(ports.len(), "ports", || grid(&columns, ports.iter().map(row)) + &reasons.concat())
+}
+
+fn show_endpoints(endpoints: &[EndpointView]) -> String {
+    let row = |endpoint: &EndpointView| {
+        vec![
+            endpoint.name.clone(),
+            endpoint.interface.clone(),
+            optional(endpoint.ifindex),
+            optional(endpoint.mac.as_ref()),
+            listed(&endpoint.networks),
+            endpoint.mtu.to_string(),
+        ]
+    };
+    let columns = ["ENDPOINT", "INTERFACE", ">IFINDEX", "MAC", "NETWORKS", ">MTU"];
+    or_none(endpoints.len(), "endpoints", || grid(&columns, endpoints.iter().map(row)))
+}
+
+fn show_routes(routes: &[RouteView]) -> String {
+    let row = |route: &RouteView| {
+        vec![route.prefix.clone(), route.kind.clone(), route.via.clone(), optional(route.mtu)]
+    };
+    or_none(routes.len(), "routes", || grid(&["PREFIX", "KIND", "VIA", ">MTU"], routes.iter().map(row)))
+}
+
+fn show_vteps(vteps: &[VtepView]) -> String {
+    let row = |vtep: &VtepView| {
+        vec![
+            vtep.outer.to_string(),
+            vtep.mac.clone(),
+            listed(&vtep.owns),
+            vtep.mtu.to_string(),
+            optional(vtep.path_mtu),
+        ]
+    };
+    or_none(vteps.len(), "vteps", || {
+        grid(&["OUTER", "MAC", "OWNS", ">MTU", ">PATH-MTU"], vteps.iter().map(row))
+    })
+}
+
+/// Lines as `bridge fdb show` prints them.
+fn show_fdb(fdb: &[FdbView]) -> String {
+    let line = |entry: &FdbView| {
+        let FdbView { mac, dev, dst, vni, port } = entry;
+        format!("{mac} dev {dev} dst {dst} port {port} vni {vni} self permanent\n")
+    };
+    or_none(fdb.len(), "fdb entries", || fdb.iter().map(line).collect())
+}
+
+fn show_flows(flows: &[FlowView]) -> String {
+    let end = |address: std::net::IpAddr, port: u16| std::net::SocketAddr::new(address, port).to_string();
+    let row = |flow: &FlowView| {
+        vec![
+            flow.worker.to_string(),
+            flow.protocol.clone(),
+            end(flow.source, flow.source_port),
+            end(flow.destination, flow.destination_port),
+            flow.state.clone(),
+            format!("{}/{}", flow.frames[0], flow.frames[1]),
+            format!("{}/{}", flow.bytes[0], flow.bytes[1]),
+            format!("{}s", flow.idle_ms / 1000),
+            flow.via[0].clone(),
+            flow.via[1].clone(),
+        ]
+    };
+    let columns = [">WORKER", "PROTO", "SOURCE", "DESTINATION", "STATE", ">FRAMES", ">BYTES", ">EXPIRES"];
+    or_none(flows.len(), "flows", || grid(&columns, flows.iter().map(row)))
+}
+
+fn show_drops(drops: &[DropView], all: bool) -> String {
+    let shown: Vec<&DropView> = drops.iter().filter(|drop| all || drop.frames > 0).collect();
+    let row = |drop: &&DropView| vec![drop.reason.clone(), drop.frames.to_string(), drop.sentence.clone()];
+    or_none(shown.len(), "drops", || grid(&["REASON", ">FRAMES", "MEANING"], shown.iter().map(row)))
+}
+
+fn show_workers(workers: &[WorkerView]) -> String {
+    let columns = [
+        ">WORKER",
+        ">CORE",
+        ">RX",
+        ">TX",
+        ">ENCAP",
+        ">DECAP",
+        ">HOST",
+        ">REPLIES",
+        ">HANDED",
+        ">DROPS",
+        ">FLOWS",
+        ">GENERATION",
+    ];
+    let row = |worker: &WorkerView| {
+        let mut row = vec![worker.worker.to_string(), optional(worker.core)];
+        let numbers = [
+            worker.received,
+            worker.forwarded,
+            worker.encapsulated,
+            worker.decapsulated,
+            worker.to_host,
+            worker.replies,
+            worker.handed_over,
+            worker.dropped,
+            worker.flows,
+            worker.seen_generation,
+        ];
+        row.extend(numbers.map(|number| number.to_string()));
+        row
+    };
+    or_none(workers.len(), "workers", || grid(&columns, workers.iter().map(row)))
+}
+
+fn show_generation(view: &GenerationView) -> String {
+    let complete = if view.complete { "complete" } else { "no complete picture yet: everything is dropped" };
+    format!(
+        "generation {} of revision {} ({complete}); seen by workers: {}\n",
+        view.generation,
+        view.revision,
+        listed(&view.workers)
+    )
+}
+
+/// `canal status`.
+pub fn status(view: &StatusView) -> String {
+    let headline = match (view.ready, view.reasons.is_empty()) {
+        (true, true) => "ready\n",
+        (true, false) => "ready, but degraded\n",
+        (false, _) => "not ready\n",
+    };
+    let mut text = String::from(headline);
+    for reason in &view.reasons {
+        text.push_str(&format!("  {reason}\n"));
+    }
+    let mut line = |name: &str, value: String| text.push_str(&format!("{name:<11}{value}\n"));
+    line("node", view.node.clone());
+    line("daemon", format!("canal-fwd {}, pid {}, up {} s", view.version, view.pid, view.uptime_s));
+    line("port", format!("{} ({})", view.port, view.port_why));
+    let datastore = &view.datastore;
+    let connected = if datastore.connected { "connected" } else { "not connected" };
+    let sync = if datastore.in_sync { "in sync" } else { "not in sync" };
+    line("datastore", format!("{}, {connected}, {sync}, revision {}", datastore.name, datastore.revision));
+    match &view.lease {
+        None => line("lease", "none".into()),
+        Some(lease) => {
+            let end = match lease.expires_in_s {
+                Some(seconds) => format!("{seconds} s left"),
+                None => "without end".into(),
+            };
+            let (subnets, public) = (listed(&lease.subnets), listed(&lease.public));
+            line("lease", format!("{subnets} at {public}, {}, mtu {}, {end}", lease.backend, lease.mtu));
+        }
+    }
+    for complaint in &view.complaints {
+        line("ignored", complaint.clone());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

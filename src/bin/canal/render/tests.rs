@@ -1,0 +1,230 @@
+use canal::observe::protocol::{DatastoreView, LeaseView};
+
+use super::*;
+
+fn port(worker: u32) -> PortView {
+    PortView {
+        worker,
+        name: "canal0".into(),
+        kind: "tap".into(),
+        carries: vec!["workloads".into(), "underlay".into()],
+        offloads: vec!["checksum".into(), "tunnel".into()],
+        why: "the kernel takes tunnel super-frames".into(),
+        rx_frames: 10 * u64::from(worker),
+        ..PortView::default()
+    }
+}
+
+fn one(reply: Reply) -> String {
+    tables(&[reply], false)
+}
+
+#[test]
+fn ports_say_why_once() {
+    assert_eq!(
+        one(Reply::Ports(vec![port(0), port(1)])),
+        "\
+WORKER  PORT    KIND  CARRIES             OFFLOADS         RX  RX-BYTES  RX-DROP  TX  TX-BYTES  TX-FULL  TX-ERR
+     0  canal0  tap   workloads,underlay  checksum,tunnel   0         0        0   0         0        0       0
+     1  canal0  tap   workloads,underlay  checksum,tunnel  10         0        0   0         0        0       0
+tap: the kernel takes tunnel super-frames
+"
+    );
+}
+
+#[test]
+fn endpoints_routes_and_vteps_are_tables() {
+    let endpoint = EndpointView {
+        name: "default/a".into(),
+        interface: "cali1".into(),
+        ifindex: None,
+        mac: None,
+        networks: vec!["10.1.1.2/32".into(), "fd00::2/128".into()],
+        mtu: 1450,
+    };
+    assert_eq!(
+        one(Reply::Endpoints(vec![endpoint])),
+        "\
+ENDPOINT   INTERFACE  IFINDEX  MAC  NETWORKS                  MTU
+default/a  cali1            -  -    10.1.1.2/32,fd00::2/128  1450
+"
+    );
+    let route = |prefix: &str, kind: &str, via: &str, mtu| RouteView {
+        prefix: prefix.into(),
+        kind: kind.into(),
+        via: via.into(),
+        mtu,
+    };
+    let routes = vec![
+        route("10.1.1.0/24", "drop", "unassigned_address", None),
+        route("10.1.2.0/24", "vtep", "192.0.2.2", Some(1450)),
+    ];
+    assert_eq!(
+        one(Reply::Routes(routes)),
+        "\
+PREFIX       KIND  VIA                  MTU
+10.1.1.0/24  drop  unassigned_address     -
+10.1.2.0/24  vtep  192.0.2.2           1450
+"
+    );
+    let vtep = VtepView {
+        outer: "192.0.2.2".parse().unwrap(),
+        mac: "02:00:00:00:00:02".into(),
+        owns: vec!["10.1.2.0/24".into()],
+        mtu: 1300,
+        path_mtu: Some(1300),
+    };
+    assert_eq!(
+        one(Reply::Vteps(vec![vtep])),
+        "\
+OUTER      MAC                OWNS          MTU  PATH-MTU
+192.0.2.2  02:00:00:00:00:02  10.1.2.0/24  1300      1300
+"
+    );
+}
+
+#[test]
+fn the_fdb_reads_like_that_of_a_bridge() {
+    let entry = FdbView {
+        mac: "02:00:00:00:00:02".into(),
+        dev: "canal0".into(),
+        dst: "192.0.2.2".parse().unwrap(),
+        vni: 1,
+        port: 8472,
+    };
+    assert_eq!(
+        one(Reply::Fdb(vec![entry])),
+        "02:00:00:00:00:02 dev canal0 dst 192.0.2.2 port 8472 vni 1 self permanent\n"
+    );
+}
+
+#[test]
+fn flows_show_both_ends() {
+    let flow = FlowView {
+        worker: 1,
+        protocol: "tcp".into(),
+        source: "fd00::1".parse().unwrap(),
+        source_port: 4000,
+        destination: "fd00::2".parse().unwrap(),
+        destination_port: 80,
+        state: "established".into(),
+        frames: [3, 2],
+        bytes: [400, 90],
+        idle_ms: 7_999,
+        via: ["vtep 192.0.2.2".into(), "default/a".into()],
+    };
+    assert_eq!(
+        one(Reply::Flows(vec![flow])),
+        "\
+WORKER  PROTO  ONE-END         OTHER-END     STATE        FRAMES   BYTES  IDLE  TO-OTHER        TO-ONE
+     1  tcp    [fd00::1]:4000  [fd00::2]:80  established     3/2  400/90    7s  vtep 192.0.2.2  default/a
+"
+    );
+}
+
+fn drops() -> Reply {
+    let drop = |reason: &str, frames, sentence: &str| DropView {
+        reason: reason.into(),
+        frames,
+        sentence: sentence.into(),
+        workers: vec![frames],
+    };
+    Reply::Drops(vec![drop("no_route", 12, "No route."), drop("too_big", 0, "Too big.")])
+}
+
+#[test]
+fn drops_that_never_happened_are_shown_only_on_request() {
+    assert_eq!(
+        tables(&[drops()], false),
+        "\
+REASON    FRAMES  MEANING
+no_route      12  No route.
+"
+    );
+    assert!(tables(&[drops()], true).contains("too_big        0  Too big.\n"));
+}
+
+#[test]
+fn workers_and_generation() {
+    let worker = WorkerView { worker: 0, core: Some(1), received: 1_000_000, ..WorkerView::default() };
+    assert_eq!(
+        one(Reply::Workers(vec![worker])),
+        "\
+WORKER  CORE       RX  TX  ENCAP  DECAP  HOST  REPLIES  HANDED  DROPS  FLOWS  GENERATION
+     0     1  1000000   0      0      0     0        0       0      0      0           0
+"
+    );
+    let generation = GenerationView { generation: 4, revision: 9, complete: false, workers: vec![4, 3] };
+    assert_eq!(
+        one(Reply::Generation(generation)),
+        "generation 4 of revision 9 (no complete picture yet: everything is dropped); seen by workers: 4,3\n"
+    );
+}
+
+#[test]
+fn empty_tables_say_so() {
+    assert_eq!(one(Reply::Vteps(vec![])), "no vteps\n");
+    assert_eq!(one(Reply::Fdb(vec![])), "no fdb entries\n");
+}
+
+#[test]
+fn several_tables_have_headings() {
+    let text = tables(&[Reply::Vteps(vec![]), Reply::Fdb(vec![])], false);
+    assert_eq!(text, "vteps\n-----\nno vteps\n\nfdb\n---\nno fdb entries\n");
+}
+
+#[test]
+fn json_is_the_value_itself_or_an_object_of_values() {
+    let one: Value = serde_json::from_str(&json(&[drops()])).unwrap();
+    assert_eq!(one[0]["reason"], "no_route");
+    let both: Value = serde_json::from_str(&json(&[drops(), Reply::Fdb(vec![])])).unwrap();
+    assert_eq!(both["drops"][1]["frames"], 0);
+    assert_eq!(both["fdb"], Value::Array(vec![]));
+}
+
+#[test]
+fn the_status_says_what_is_wrong() {
+    let mut view = StatusView {
+        ready: false,
+        reasons: vec!["no lease yet".into()],
+        version: "0.1.0".into(),
+        pid: 7,
+        uptime_s: 5,
+        node: "node-1".into(),
+        port: "udp".into(),
+        port_why: "asked for".into(),
+        datastore: DatastoreView {
+            name: "etcd http://e:2379".into(),
+            revision: 3,
+            ..DatastoreView::default()
+        },
+        lease: None,
+        complaints: vec!["/x: not JSON".into()],
+    };
+    assert_eq!(
+        status(&view),
+        "\
+not ready
+  no lease yet
+node       node-1
+daemon     canal-fwd 0.1.0, pid 7, up 5 s
+port       udp (asked for)
+datastore  etcd http://e:2379, not connected, not in sync, revision 3
+lease      none
+ignored    /x: not JSON
+"
+    );
+    view.ready = true;
+    assert!(status(&view).starts_with("ready, but degraded\n  no lease yet\n"));
+    view.reasons.clear();
+    view.complaints.clear();
+    view.lease = Some(LeaseView {
+        subnets: vec!["10.1.1.0/24".into()],
+        public: vec!["192.0.2.1".parse().unwrap()],
+        backend: "vxlan".into(),
+        mtu: 1450,
+        expires_in_s: Some(86_000),
+    });
+    assert!(status(&view).starts_with("ready\nnode "));
+    assert!(status(&view).ends_with("lease      10.1.1.0/24 at 192.0.2.1, vxlan, mtu 1450, 86000 s left\n"));
+}

@@ -1,0 +1,283 @@
+//! Prometheus' text format. Every name here is described in `docs/metrics.md`; a test compares the two.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
+
+use super::protocol::{DropView, GenerationView, PortView, StatusView, WorkerView};
+
+/// Everything that is exported, as of one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Packet threads.
+    pub workers: Vec<WorkerView>,
+    /// Port queues.
+    pub ports: Vec<PortView>,
+    /// Every reason.
+    pub drops: Vec<DropView>,
+    /// Tables in force.
+    pub generation: GenerationView,
+    /// The daemon's state.
+    pub status: StatusView,
+    /// Local workloads.
+    pub endpoints: usize,
+    /// Routes.
+    pub routes: usize,
+    /// Remote tunnel end points.
+    pub vteps: usize,
+    /// Flow entries of all workers together.
+    pub flow_capacity: usize,
+}
+
+/// `/metrics`; `facts` is asked at every scrape.
+pub fn router(facts: impl Fn() -> Facts + Send + Sync + 'static) -> Router {
+    let facts = Arc::new(facts);
+    let answer = async move || ([(CONTENT_TYPE, "text/plain; version=0.0.4")], render(&facts()));
+    Router::new().route("/metrics", get(answer))
+}
+
+/// What one worker counts: name, help, value.
+type Column<T> = (&'static str, &'static str, fn(&T) -> u64);
+
+const WORKER_COUNTERS: &[Column<WorkerView>] = &[
+    ("received_frames", "Frames taken from ports (a super-frame counts once).", |w| w.received),
+    ("received_bytes", "Bytes of frames taken from ports.", |w| w.received_bytes),
+    ("forwarded_frames", "Frames given to ports.", |w| w.forwarded),
+    ("forwarded_bytes", "Bytes of frames given to ports.", |w| w.forwarded_bytes),
+    ("encapsulated_frames", "Frames encapsulated.", |w| w.encapsulated),
+    ("decapsulated_frames", "Frames decapsulated.", |w| w.decapsulated),
+    ("to_host_frames", "Frames delivered to the host's IP stack.", |w| w.to_host),
+    ("replies", "ARP and ND answers and ICMP errors sent.", |w| w.replies),
+    ("handed_over_frames", "Frames handed to another worker.", |w| w.handed_over),
+    ("flow_hits", "Flow look-ups that found an entry.", |w| w.flow_hits),
+    ("flows_created", "Flows created.", |w| w.flows_created),
+    ("flows_expired", "Flows ended by time-out.", |w| w.flows_expired),
+    ("flows_evicted", "Flows evicted for want of room.", |w| w.flows_evicted),
+    ("vxlan_reserved_bits", "VXLAN packets that carried reserved flag bits.", |w| w.vxlan_reserved_bits),
+    ("icmp_limited", "ICMP errors not sent because of the rate limit.", |w| w.icmp_limited),
+];
+
+const PORT_COUNTERS: &[Column<PortView>] = &[
+    ("received_frames", "Frames received by a port.", |p| p.rx_frames),
+    ("received_bytes", "Bytes received by a port.", |p| p.rx_bytes),
+    ("received_dropped", "Frames a port received and could not deliver.", |p| p.rx_dropped),
+    ("sent_frames", "Frames sent by a port.", |p| p.tx_frames),
+    ("sent_bytes", "Bytes sent by a port.", |p| p.tx_bytes),
+    ("sent_full", "Frames dropped because the kernel's queue was full.", |p| p.tx_full),
+    ("sent_errors", "Frames the kernel refused.", |p| p.tx_errors),
+];
+
+/// The text of one scrape.
+pub fn render(facts: &Facts) -> String {
+    let mut text = Text::default();
+    for (name, help, value) in WORKER_COUNTERS {
+        text.head(&format!("canal_worker_{name}_total"), "counter", help);
+        for worker in &facts.workers {
+            text.sample(&[("worker", &worker.worker.to_string())], value(worker));
+        }
+    }
+    text.head("canal_worker_flows", "gauge", "Flows held now.");
+    for worker in &facts.workers {
+        text.sample(&[("worker", &worker.worker.to_string())], worker.flows);
+    }
+    text.head("canal_worker_generation", "gauge", "Table generation a worker uses.");
+    for worker in &facts.workers {
+        text.sample(&[("worker", &worker.worker.to_string())], worker.seen_generation);
+    }
+    text.head("canal_dropped_frames_total", "counter", "Frames dropped, by worker and reason.");
+    for drop in &facts.drops {
+        for (worker, frames) in drop.workers.iter().enumerate() {
+            text.sample(&[("worker", &worker.to_string()), ("reason", &drop.reason)], *frames);
+        }
+    }
+    for (name, help, value) in PORT_COUNTERS {
+        text.head(&format!("canal_port_{name}_total"), "counter", help);
+        for port in &facts.ports {
+            let worker = port.worker.to_string();
+            text.sample(&[("worker", &worker), ("port", &port.name), ("kind", &port.kind)], value(port));
+        }
+    }
+    state(&mut text, facts);
+    text.0
+}
+
+fn state(text: &mut Text, facts: &Facts) {
+    let status = &facts.status;
+    let mut gauge = |name: &str, help: &str, value: u64| {
+        text.head(name, "gauge", help);
+        text.sample(&[], value);
+    };
+    gauge("canal_flow_capacity", "Flow table entries of all workers together.", facts.flow_capacity as u64);
+    gauge("canal_endpoints", "Local workloads.", facts.endpoints as u64);
+    gauge("canal_routes", "Routes.", facts.routes as u64);
+    gauge("canal_vteps", "Remote tunnel end points.", facts.vteps as u64);
+    gauge("canal_generation", "Table generation published last.", facts.generation.generation);
+    gauge("canal_revision", "Datastore revision of that generation.", facts.generation.revision);
+    gauge("canal_ready", "1 when the daemon is ready, else 0.", u64::from(status.ready));
+    gauge(
+        "canal_datastore_connected",
+        "1 when the datastore can be reached, else 0.",
+        u64::from(status.datastore.connected),
+    );
+    gauge(
+        "canal_datastore_in_sync",
+        "1 when a complete picture has been read since the start, else 0.",
+        u64::from(status.datastore.in_sync),
+    );
+    gauge("canal_datastore_revision", "Datastore revision read last.", status.datastore.revision);
+    gauge("canal_complaints", "Values in the datastore that cannot be used.", status.complaints.len() as u64);
+    gauge("canal_uptime_seconds", "Seconds since the daemon started.", status.uptime_s);
+    gauge("canal_lease_held", "1 when this node has a lease, else 0.", u64::from(status.lease.is_some()));
+    text.head(
+        "canal_lease_expires_in_seconds",
+        "gauge",
+        "Seconds until the lease ends unless renewed; absent without a lease and for leases without end.",
+    );
+    if let Some(seconds) = status.lease.as_ref().and_then(|lease| lease.expires_in_s) {
+        text.sample(&[], seconds);
+    }
+    text.head("canal_build_info", "gauge", "Always 1; the version is in the label.");
+    text.sample(&[("version", &status.version), ("port", &status.port)], 1);
+}
+
+/// Text under construction; remembers whose samples are being written.
+#[derive(Default)]
+struct Text(String, String);
+
+impl Text {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        self.1 = name.to_owned();
+        line(&mut self.0, format_args!("# HELP {name} {help}"));
+        line(&mut self.0, format_args!("# TYPE {name} {kind}"));
+    }
+
+    fn sample(&mut self, labels: &[(&str, &str)], value: u64) {
+        let labels: Vec<String> =
+            labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
+        let name = &self.1;
+        if labels.is_empty() {
+            line(&mut self.0, format_args!("{name} {value}"));
+        } else {
+            line(&mut self.0, format_args!("{name}{{{}}} {value}", labels.join(",")));
+        }
+    }
+}
+
+fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{arguments}");
+}
+
+fn escape(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use canal_dataplane::counters::Counters;
+    use canal_dataplane::verdict::DropReason;
+
+    use super::*;
+    use crate::observe::http::{LIFETIME, tests};
+    use crate::observe::protocol::{DatastoreView, LeaseView};
+    use crate::observe::views;
+
+    fn facts() -> Facts {
+        let counters = [Counters::default(), Counters::default()];
+        counters[0].received.add(5);
+        counters[1].drop(DropReason::NoRoute);
+        Facts {
+            workers: (0..2).map(|i| views::worker(i, Some(i), &counters[i as usize])).collect(),
+            ports: vec![PortView {
+                name: "canal0".into(),
+                kind: "tap".into(),
+                tx_full: 4,
+                ..PortView::default()
+            }],
+            drops: views::drops(counters.iter()),
+            generation: GenerationView { generation: 3, revision: 12, complete: true, workers: vec![3, 3] },
+            status: StatusView {
+                ready: true,
+                version: "0.1\"x\\".into(),
+                port: "tap".into(),
+                datastore: DatastoreView { connected: true, ..DatastoreView::default() },
+                lease: Some(LeaseView { expires_in_s: Some(86_000), ..LeaseView::default() }),
+                ..StatusView::default()
+            },
+            vteps: 2,
+            ..Facts::default()
+        }
+    }
+
+    fn names(text: &str) -> BTreeSet<&str> {
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect()
+    }
+
+    #[test]
+    fn every_drop_reason_is_always_there() {
+        let text = render(&facts());
+        for reason in DropReason::ALL {
+            for worker in 0..2 {
+                let count = u64::from(*reason == DropReason::NoRoute && worker == 1);
+                let sample = format!(
+                    "canal_dropped_frames_total{{worker=\"{worker}\",reason=\"{}\"}} {count}\n",
+                    reason.label()
+                );
+                assert!(text.contains(&sample), "{sample}");
+            }
+        }
+    }
+
+    #[test]
+    fn samples_follow_their_heads_and_are_well_formed() {
+        let text = render(&facts());
+        let mut name = "";
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# ") {
+                name = rest.split(' ').nth(1).unwrap();
+                continue;
+            }
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            assert_eq!(series.split('{').next().unwrap(), name, "{line}");
+            value.parse::<u64>().unwrap();
+        }
+        for sample in [
+            "canal_worker_received_frames_total{worker=\"0\"} 5\n",
+            "canal_port_sent_full_total{worker=\"0\",port=\"canal0\",kind=\"tap\"} 4\n",
+            "canal_lease_expires_in_seconds 86000\n",
+            "canal_generation 3\n",
+            "canal_datastore_connected 1\n",
+            "canal_build_info{version=\"0.1\\\"x\\\\\",port=\"tap\"} 1\n",
+        ] {
+            assert!(text.contains(sample), "{sample}\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_manual_names_every_metric_and_no_other() {
+        let manual = include_str!("../../docs/metrics.md");
+        let text = render(&facts());
+        let described: BTreeSet<&str> = manual
+            .split('`')
+            .filter(|word| word.starts_with("canal_") && !word.contains(['{', ' ']))
+            .collect();
+        assert_eq!(described, names(&text));
+    }
+
+    #[test]
+    fn nothing_known_yet_is_a_valid_scrape_with_the_same_names() {
+        assert_eq!(names(&render(&Facts::default())), names(&render(&facts())));
+        assert!(!render(&Facts::default()).contains("canal_lease_expires_in_seconds 0"));
+    }
+
+    #[tokio::test]
+    async fn metrics_are_served_in_prometheus_format() {
+        let address = tests::start(router(facts), LIFETIME).await;
+        assert_eq!(tests::fetch(address, "/metrics").await, (200, render(&facts())));
+    }
+}

@@ -1,0 +1,324 @@
+//! The admin socket's language: one JSON object a line, a [`Request`] answered by a [`Response`].
+//!
+//! These types mirror those of the dataplane, which are not serialised. Names and units are a promise to scripts.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// File name of the admin socket in the run directory.
+pub const SOCKET_NAME: &str = "canal.sock";
+
+/// Longest request line in bytes; the longest legal one is far below.
+pub const MAX_REQUEST: usize = 4096;
+
+/// Longest response line a client takes, in bytes: a table of 100,000 routes is well below.
+pub const MAX_RESPONSE: u64 = 64 << 20;
+
+/// Most flows one request may ask for: each worker collects them between two batches.
+pub const MAX_FLOWS: usize = 65_536;
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "show", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Kernel ports of each worker.
+    Ports,
+    /// Local workloads.
+    Endpoints,
+    /// Where destinations are.
+    Routes,
+    /// Remote tunnel end points.
+    Vteps,
+    /// Inner Ethernet address to outer address, as `bridge fdb` would say it.
+    Fdb,
+    /// Flow table entries.
+    Flows {
+        /// At most so many of all workers together, up to [`MAX_FLOWS`].
+        limit: usize,
+    },
+    /// Dropped packets by reason.
+    Drops,
+    /// Packet threads.
+    Workers,
+    /// Which tables are in force.
+    Generation,
+    /// Is the daemon well?
+    Status,
+}
+
+/// What comes back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Response {
+    /// The answer.
+    Ok(Reply),
+    /// Why there is none, for humans.
+    Error(String),
+}
+
+/// An answer, by request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "each is named after its request")]
+pub enum Reply {
+    Ports(Vec<PortView>),
+    Endpoints(Vec<EndpointView>),
+    Routes(Vec<RouteView>),
+    Vteps(Vec<VtepView>),
+    Fdb(Vec<FdbView>),
+    Flows(Vec<FlowView>),
+    Drops(Vec<DropView>),
+    Workers(Vec<WorkerView>),
+    Generation(GenerationView),
+    Status(Box<StatusView>),
+}
+
+/// One queue of a kernel port.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortView {
+    /// Worker that owns the queue.
+    pub worker: u32,
+    /// Device or socket.
+    pub name: String,
+    /// `tap` or `udp`.
+    pub kind: String,
+    /// What it carries: `workloads`, `underlay` or both.
+    pub carries: Vec<String>,
+    /// What the kernel finishes for us: `checksum`, `tso`, `uso`, `tunnel`.
+    pub offloads: Vec<String>,
+    /// Why this port and no other.
+    pub why: String,
+    /// Frames received (a super-frame counts once).
+    pub rx_frames: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Received and not delivered.
+    pub rx_dropped: u64,
+    /// Frames sent.
+    pub tx_frames: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Frames dropped because the kernel's queue was full.
+    pub tx_full: u64,
+    /// Frames the kernel refused.
+    pub tx_errors: u64,
+}
+
+/// A local workload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointView {
+    /// Workload endpoint.
+    pub name: String,
+    /// Host-side interface.
+    pub interface: String,
+    /// Its number; `None` while it does not exist.
+    pub ifindex: Option<u32>,
+    /// The workload's Ethernet address, if known.
+    pub mac: Option<String>,
+    /// Addresses it may use.
+    pub networks: Vec<String>,
+    /// Largest IP packet, bytes.
+    pub mtu: u16,
+}
+
+/// A route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteView {
+    /// Destinations.
+    pub prefix: String,
+    /// `vtep`, `direct`, `endpoint`, `host` or `drop`.
+    pub kind: String,
+    /// Next hop, workload or drop reason.
+    pub via: String,
+    /// Largest IP packet on that way, bytes; `None` = no limit of its own.
+    pub mtu: Option<u16>,
+}
+
+/// A remote tunnel end point.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VtepView {
+    /// Outer address.
+    pub outer: IpAddr,
+    /// Inner Ethernet address.
+    pub mac: String,
+    /// Inner sources it may use.
+    pub owns: Vec<String>,
+    /// Largest inner IP packet towards it now, bytes.
+    pub mtu: u16,
+    /// The part of it learnt from ICMP errors, while that is believed.
+    pub path_mtu: Option<u16>,
+}
+
+/// One line of a forwarding database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FdbView {
+    /// Inner Ethernet address.
+    pub mac: String,
+    /// Device name.
+    pub dev: String,
+    /// Outer address.
+    pub dst: IpAddr,
+    /// Overlay.
+    pub vni: u32,
+    /// UDP destination port.
+    pub port: u16,
+}
+
+/// A flow table entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowView {
+    /// Worker that owns the flow.
+    pub worker: u32,
+    /// `tcp`, `udp`, `icmp` or the number.
+    pub protocol: String,
+    /// One end: that of the smaller address, whoever sent first.
+    pub source: IpAddr,
+    /// Its port (ICMP: the identifier).
+    pub source_port: u16,
+    /// The other end.
+    pub destination: IpAddr,
+    /// Its port.
+    pub destination_port: u16,
+    /// `embryonic`, `established`, `closing`.
+    pub state: String,
+    /// Frames seen, from the source and back.
+    pub frames: [u64; 2],
+    /// Bytes seen, from the source and back.
+    pub bytes: [u64; 2],
+    /// Milliseconds since the last frame.
+    pub idle_ms: u64,
+    /// Where frames go, from the source and back; `-` = not decided by the tables in force.
+    pub via: [String; 2],
+}
+
+/// Packets dropped for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropView {
+    /// Label, as in the metrics.
+    pub reason: String,
+    /// By all workers.
+    pub frames: u64,
+    /// What it means.
+    pub sentence: String,
+    /// By each worker.
+    pub workers: Vec<u64>,
+}
+
+/// A packet thread.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "as in canal_dataplane::counters::Counters")]
+pub struct WorkerView {
+    pub worker: u32,
+    /// Core it is pinned to; `None` = the kernel refused.
+    pub core: Option<u32>,
+    pub received: u64,
+    pub received_bytes: u64,
+    pub forwarded: u64,
+    pub forwarded_bytes: u64,
+    pub encapsulated: u64,
+    pub decapsulated: u64,
+    pub to_host: u64,
+    pub replies: u64,
+    pub handed_over: u64,
+    pub dropped: u64,
+    pub flow_hits: u64,
+    pub flows_created: u64,
+    pub flows_expired: u64,
+    pub flows_evicted: u64,
+    pub flows: u64,
+    pub vxlan_reserved_bits: u64,
+    pub icmp_limited: u64,
+    /// Table generation it uses.
+    pub seen_generation: u64,
+}
+
+/// Which tables are in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GenerationView {
+    /// Published last.
+    pub generation: u64,
+    /// Datastore revision it was made from.
+    pub revision: u64,
+    /// False while everything is dropped for want of a complete picture.
+    pub complete: bool,
+    /// Seen by each worker.
+    pub workers: Vec<u64>,
+}
+
+/// Is the daemon well?
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// New workloads may come: the lease is ours, and every worker forwards by current tables.
+    pub ready: bool,
+    /// What is not as it should be, the most important first. A daemon may be ready all the same.
+    pub reasons: Vec<String>,
+    /// Version of the daemon.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+    /// This node's name.
+    pub node: String,
+    /// The underlay port in use (`tap` or `udp`), and why.
+    pub port: String,
+    /// See [`Self::port`].
+    pub port_why: String,
+    /// Where desired state comes from.
+    pub datastore: DatastoreView,
+    /// This node's share of the network.
+    pub lease: Option<LeaseView>,
+    /// Values in the datastore that cannot be used; the rest is in force all the same.
+    pub complaints: Vec<String>,
+}
+
+/// Where desired state comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatastoreView {
+    /// Kind and place.
+    pub name: String,
+    /// Reachable right now.
+    pub connected: bool,
+    /// A complete picture has been read since the start.
+    pub in_sync: bool,
+    /// Revision read last.
+    pub revision: u64,
+}
+
+/// This node's share of the network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseView {
+    /// Subnets, IPv4 first.
+    pub subnets: Vec<String>,
+    /// What other nodes call us.
+    pub public: Vec<IpAddr>,
+    /// `vxlan`, `host-gw`, `alloc`.
+    pub backend: String,
+    /// `FLANNEL_MTU`.
+    pub mtu: u32,
+    /// Seconds until it ends unless renewed; `None` = never (a reservation, or the embedded datastore).
+    pub expires_in_s: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_and_responses_are_plain_json() {
+        let json = |request: &Request| serde_json::to_string(request).unwrap();
+        assert_eq!(json(&Request::Ports), r#"{"show":"ports"}"#);
+        assert_eq!(json(&Request::Flows { limit: 5 }), r#"{"show":"flows","limit":5}"#);
+        let response = Response::Ok(Reply::Generation(GenerationView {
+            generation: 2,
+            revision: 7,
+            complete: true,
+            workers: vec![2, 1],
+        }));
+        let text = r#"{"ok":{"generation":{"generation":2,"revision":7,"complete":true,"workers":[2,1]}}}"#;
+        assert_eq!(serde_json::to_string(&response).unwrap(), text);
+        assert_eq!(serde_json::from_str::<Response>(text).unwrap(), response);
+        assert!(serde_json::from_str::<Request>(r#"{"show":"nonsense"}"#).is_err());
+    }
+}

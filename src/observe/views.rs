@@ -1,0 +1,401 @@
+//! From the dataplane's own types to what is shown. Pure: the caller brings specs, tables, counters and the time.
+
+use std::collections::BTreeMap;
+
+use canal_dataplane::counters::Counters;
+use canal_dataplane::flow::{Action, FlowInfo, State};
+use canal_dataplane::net::Direction;
+use canal_dataplane::offload::Caps;
+use canal_dataplane::port::PortStats;
+use canal_dataplane::spec::{NodeSpec, Via};
+use canal_dataplane::tables::{Kind, Tables};
+use canal_dataplane::verdict::DropReason;
+use ipnetwork::IpNetwork;
+
+use super::protocol::{
+    DropView, EndpointView, FdbView, FlowView, GenerationView, PortView, RouteView, VtepView, WorkerView,
+};
+
+/// Local workloads, in the spec's order.
+pub fn endpoints(spec: &NodeSpec) -> Vec<EndpointView> {
+    let view = |endpoint: &canal_dataplane::spec::Endpoint| EndpointView {
+        name: endpoint.name.clone(),
+        interface: endpoint.interface.clone(),
+        ifindex: endpoint.ifindex,
+        mac: endpoint.mac.map(|mac| mac.to_string()),
+        networks: endpoint.networks.iter().map(IpNetwork::to_string).collect(),
+        mtu: endpoint.mtu,
+    };
+    spec.endpoints.iter().map(view).collect()
+}
+
+/// All routes, those of host and workloads included, by prefix.
+pub fn routes(spec: &NodeSpec) -> Vec<RouteView> {
+    // Later insertions win, in the order in which the tables are compiled.
+    let mut routes: BTreeMap<IpNetwork, RouteView> = BTreeMap::new();
+    let mut insert = |prefix: IpNetwork, kind: &str, via: String, mtu: Option<u16>| {
+        let view = RouteView { prefix: prefix.to_string(), kind: kind.into(), via, mtu };
+        routes.insert(prefix, view);
+    };
+    for route in &spec.routes {
+        match route.via {
+            Via::Vtep(outer) => {
+                let vxlan = spec.vxlan.as_ref();
+                let mtu = vxlan.and_then(|vxlan| match outer {
+                    std::net::IpAddr::V4(_) => vxlan.v4.map(|local| local.mtu),
+                    std::net::IpAddr::V6(_) => vxlan.v6.map(|local| local.mtu),
+                });
+                insert(route.prefix, "vtep", outer.to_string(), mtu);
+            }
+            Via::Direct { next_hop, mtu } => {
+                insert(route.prefix, "direct", next_hop.to_string(), Some(mtu));
+            }
+            Via::Drop(reason) => insert(route.prefix, "drop", reason.label().into(), None),
+        }
+    }
+    for endpoint in &spec.endpoints {
+        for network in &endpoint.networks {
+            match endpoint.ifindex {
+                Some(_) => insert(*network, "endpoint", endpoint.name.clone(), Some(endpoint.mtu)),
+                None => insert(*network, "drop", DropReason::EndpointDown.label().into(), None),
+            }
+        }
+    }
+    for address in &spec.host_addresses {
+        insert(IpNetwork::from(*address), "host", String::new(), None);
+    }
+    routes.into_values().collect()
+}
+
+/// Remote tunnel end points, with the MTU in force at `now_ms`.
+pub fn vteps(spec: &NodeSpec, tables: &Tables, now_ms: u64) -> Vec<VtepView> {
+    let view = |vtep: &canal_dataplane::spec::Vtep| {
+        let adjacency = tables
+            .vtep_at(vtep.outer)
+            .map(|index| &tables.adjacencies[tables.vteps[index as usize].adjacency as usize]);
+        VtepView {
+            outer: vtep.outer,
+            mac: vtep.mac.to_string(),
+            owns: vtep.owns.iter().map(IpNetwork::to_string).collect(),
+            mtu: adjacency.map_or(0, |adjacency| adjacency.mtu_at(now_ms)),
+            path_mtu: adjacency.and_then(|adjacency| adjacency.path_mtu()?.current(now_ms)),
+        }
+    };
+    spec.vteps.iter().map(view).collect()
+}
+
+/// The forwarding database that a kernel VXLAN device would have in our place.
+pub fn fdb(spec: &NodeSpec, device: &str) -> Vec<FdbView> {
+    let Some(vxlan) = spec.vxlan else { return Vec::new() };
+    let view = |vtep: &canal_dataplane::spec::Vtep| FdbView {
+        mac: vtep.mac.to_string(),
+        dev: device.to_owned(),
+        dst: vtep.outer,
+        vni: vxlan.vni.get(),
+        port: vxlan.port,
+    };
+    spec.vteps.iter().map(view).collect()
+}
+
+/// One connection of one worker.
+pub fn flow(worker: u32, flow: &FlowInfo, tables: &Tables) -> FlowView {
+    let (source, destination) = flow.key.ends(Direction::Forward);
+    let name = match flow.key.protocol() {
+        1 => "icmp".into(),
+        6 => "tcp".into(),
+        17 => "udp".into(),
+        58 => "icmp6".into(),
+        132 => "sctp".into(),
+        other => other.to_string(),
+    };
+    FlowView {
+        worker,
+        protocol: if flow.key.is_fragment() { format!("{name}-fragments") } else { name },
+        source: source.0,
+        source_port: source.1,
+        destination: destination.0,
+        destination_port: destination.1,
+        state: match flow.state {
+            State::Embryonic => "embryonic",
+            State::Established => "established",
+            State::Closing => "closing",
+        }
+        .into(),
+        frames: flow.packets.map(u64::from),
+        bytes: flow.bytes,
+        idle_ms: flow.idle_ms.into(),
+        via: flow.actions.map(|action| via(action, tables)),
+    }
+}
+
+/// Where an action leads, if it was decided by these tables.
+fn via(action: Action, tables: &Tables) -> String {
+    let adjacency = tables.adjacencies.get(action.adjacency as usize);
+    let decided = action.generation == tables.generation as u32;
+    match adjacency.filter(|_| decided).map(|adjacency| &adjacency.kind) {
+        None => "-".into(),
+        Some(Kind::Host) => "host".into(),
+        Some(Kind::Endpoint { ifindex, .. }) => {
+            let endpoint = tables.endpoint_at(*ifindex).map(|index| &tables.endpoints[index as usize]);
+            endpoint.map_or_else(|| "endpoint".into(), |endpoint| endpoint.name.clone())
+        }
+        Some(Kind::VxlanV4(template)) => format!("vtep {}", template.outer),
+        Some(Kind::VxlanV6(template)) => format!("vtep {}", template.outer),
+        Some(Kind::Direct { next_hop }) => format!("direct {next_hop}"),
+        Some(Kind::Drop(reason)) => format!("drop {}", reason.label()),
+    }
+}
+
+/// Every reason, also those that never happened.
+pub fn drops<'a>(workers: impl Iterator<Item = &'a Counters> + Clone) -> Vec<DropView> {
+    let view = |reason: &DropReason| {
+        let workers: Vec<u64> = workers.clone().map(|counters| counters.drops(*reason)).collect();
+        DropView {
+            reason: reason.label().into(),
+            frames: workers.iter().sum(),
+            sentence: reason.sentence().into(),
+            workers,
+        }
+    };
+    DropReason::ALL.iter().map(view).collect()
+}
+
+/// One packet thread.
+pub fn worker(index: u32, core: Option<u32>, counters: &Counters) -> WorkerView {
+    WorkerView {
+        worker: index,
+        core,
+        received: counters.received.get(),
+        received_bytes: counters.received_bytes.get(),
+        forwarded: counters.forwarded.get(),
+        forwarded_bytes: counters.forwarded_bytes.get(),
+        encapsulated: counters.encapsulated.get(),
+        decapsulated: counters.decapsulated.get(),
+        to_host: counters.to_host.get(),
+        replies: counters.replies.get(),
+        handed_over: counters.handed_over.get(),
+        dropped: counters.all_drops(),
+        flow_hits: counters.flow_hits.get(),
+        flows_created: counters.flows_created.get(),
+        flows_expired: counters.flows_expired.get(),
+        flows_evicted: counters.flows_evicted.get(),
+        flows: counters.flows.get(),
+        vxlan_reserved_bits: counters.vxlan_reserved_bits.get(),
+        icmp_limited: counters.icmp_limited.get(),
+        seen_generation: counters.seen_generation.get(),
+    }
+}
+
+/// Which tables are in force, and who has seen them.
+pub fn generation<'a>(tables: &Tables, workers: impl Iterator<Item = &'a Counters>) -> GenerationView {
+    GenerationView {
+        generation: tables.generation,
+        revision: tables.revision,
+        complete: tables.ready,
+        workers: workers.map(|counters| counters.seen_generation.get()).collect(),
+    }
+}
+
+/// Names of what a port takes off our hands.
+pub fn offloads(caps: Caps) -> Vec<String> {
+    let named = [(caps.checksum, "checksum"), (caps.tso, "tso"), (caps.uso, "uso"), (caps.tunnel, "tunnel")];
+    named.into_iter().filter(|(has, _)| *has).map(|(_, name)| name.to_owned()).collect()
+}
+
+/// A port's view with its counters as of now.
+pub fn with_stats(port: &PortView, stats: PortStats) -> PortView {
+    PortView {
+        rx_frames: stats.rx_frames,
+        rx_bytes: stats.rx_bytes,
+        rx_dropped: stats.rx_dropped,
+        tx_frames: stats.tx_frames,
+        tx_bytes: stats.tx_bytes,
+        tx_full: stats.tx_full,
+        tx_errors: stats.tx_errors,
+        ..port.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use canal_dataplane::net::{Mac, Vni};
+    use canal_dataplane::spec::{Endpoint, LocalVtep, Route, Vtep, Vxlan};
+    use canal_dataplane::tables::compile;
+
+    use super::*;
+
+    fn spec() -> NodeSpec {
+        let network = |text: &str| text.parse::<IpNetwork>().unwrap();
+        NodeSpec {
+            revision: 9,
+            vxlan: Some(Vxlan {
+                vni: Vni::new(1).unwrap(),
+                port: 8472,
+                v4: Some(LocalVtep {
+                    address: [192, 0, 2, 1].into(),
+                    mac: Mac([2, 0, 0, 0, 0, 1]),
+                    mtu: 1450,
+                }),
+                v6: None,
+            }),
+            host_addresses: vec!["10.1.1.0".parse().unwrap()],
+            endpoints: vec![
+                Endpoint {
+                    name: "default/a".into(),
+                    interface: "cali1".into(),
+                    ifindex: Some(7),
+                    mac: None,
+                    networks: vec![network("10.1.1.2/32")],
+                    mtu: 1450,
+                },
+                Endpoint {
+                    name: "default/b".into(),
+                    interface: "cali2".into(),
+                    ifindex: None,
+                    mac: Some(Mac([2, 0, 0, 0, 0, 9])),
+                    networks: vec![network("10.1.1.3/32")],
+                    mtu: 1450,
+                },
+            ],
+            vteps: vec![Vtep {
+                outer: "192.0.2.2".parse().unwrap(),
+                mac: Mac([2, 0, 0, 0, 0, 2]),
+                owns: vec![network("10.1.2.0/24")],
+            }],
+            routes: vec![
+                Route { prefix: network("10.1.1.0/24"), via: Via::Drop(DropReason::UnassignedAddress) },
+                Route { prefix: network("10.1.2.0/24"), via: Via::Vtep("192.0.2.2".parse().unwrap()) },
+                Route {
+                    prefix: network("10.1.3.0/24"),
+                    via: Via::Direct { next_hop: "192.0.2.3".parse().unwrap(), mtu: 1500 },
+                },
+            ],
+            ..NodeSpec::default()
+        }
+    }
+
+    #[test]
+    fn routes_are_those_the_tables_have() {
+        let shown: Vec<String> = routes(&spec())
+            .into_iter()
+            .map(|route| format!("{} {} {} {:?}", route.prefix, route.kind, route.via, route.mtu))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "10.1.1.0/24 drop unassigned_address None",
+                "10.1.1.0/32 host  None",
+                "10.1.1.2/32 endpoint default/a Some(1450)",
+                "10.1.1.3/32 drop endpoint_down None",
+                "10.1.2.0/24 vtep 192.0.2.2 Some(1450)",
+                "10.1.3.0/24 direct 192.0.2.3 Some(1500)",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_learnt_path_mtu_is_shown_while_it_is_believed() {
+        let tables = compile(&spec(), None, 3);
+        assert_eq!((vteps(&spec(), &tables, 5)[0].mtu, vteps(&spec(), &tables, 5)[0].path_mtu), (1450, None));
+        let adjacency = &tables.adjacencies[tables.vteps[0].adjacency as usize];
+        adjacency.path_mtu().unwrap().lower(1300, 0);
+        let shown = vteps(&spec(), &tables, 5);
+        assert_eq!((shown[0].mtu, shown[0].path_mtu), (1300, Some(1300)));
+        assert_eq!(shown[0].owns, ["10.1.2.0/24"]);
+    }
+
+    #[test]
+    fn the_fdb_names_every_vtep() {
+        let line = FdbView {
+            mac: "02:00:00:00:00:02".into(),
+            dev: "canal0".into(),
+            dst: "192.0.2.2".parse().unwrap(),
+            vni: 1,
+            port: 8472,
+        };
+        assert_eq!(fdb(&spec(), "canal0"), [line]);
+        assert_eq!(fdb(&NodeSpec::default(), "canal0"), []);
+    }
+
+    #[test]
+    fn drops_are_summed_and_complete() {
+        let counters = [Counters::default(), Counters::default()];
+        counters[0].drop(DropReason::NoRoute);
+        counters[1].drop(DropReason::NoRoute);
+        counters[1].drop(DropReason::NoRoute);
+        let shown = drops(counters.iter());
+        assert_eq!(shown.len(), DropReason::COUNT);
+        let no_route = &shown[DropReason::NoRoute as usize];
+        assert_eq!((no_route.reason.as_str(), no_route.frames), ("no_route", 3));
+        assert_eq!(no_route.workers, [1, 2]);
+        assert_eq!(shown.iter().map(|drop| drop.frames).sum::<u64>(), 3);
+    }
+
+    #[test]
+    fn workers_and_generation_are_read_from_the_counters() {
+        let counters = Counters::default();
+        counters.received.add(3);
+        counters.seen_generation.set(2);
+        counters.drop(DropReason::TooBig);
+        let expected = WorkerView {
+            worker: 1,
+            core: Some(4),
+            received: 3,
+            dropped: 1,
+            seen_generation: 2,
+            ..WorkerView::default()
+        };
+        assert_eq!(worker(1, Some(4), &counters), expected);
+        let tables = compile(&spec(), None, 3);
+        let expected = GenerationView { generation: 3, revision: 9, complete: true, workers: vec![2] };
+        assert_eq!(generation(&tables, std::iter::once(&counters)), expected);
+    }
+
+    #[test]
+    fn a_flow_says_where_each_direction_goes() {
+        use canal_dataplane::net::FlowKey;
+        let tables = compile(&spec(), None, 3);
+        let (key, _) = FlowKey::v4(0x0a01_0102, 0x0a01_0203, (4000, 80), 6, false);
+        let action = |address: &str, generation| Action {
+            adjacency: tables.route(address.parse().unwrap()).unwrap(),
+            generation,
+        };
+        let info = FlowInfo {
+            key,
+            state: State::Established,
+            packets: [2, 1],
+            bytes: [200, 100],
+            idle_ms: 5,
+            actions: [action("10.1.2.3", 3), action("10.1.1.2", 3)],
+        };
+        let expected = FlowView {
+            worker: 1,
+            protocol: "tcp".into(),
+            source: "10.1.1.2".parse().unwrap(),
+            source_port: 4000,
+            destination: "10.1.2.3".parse().unwrap(),
+            destination_port: 80,
+            state: "established".into(),
+            frames: [2, 1],
+            bytes: [200, 100],
+            idle_ms: 5,
+            via: ["vtep 192.0.2.2".into(), "default/a".into()],
+        };
+        assert_eq!(flow(1, &info, &tables), expected);
+        let old = FlowInfo { actions: [action("10.1.3.9", 3), action("10.1.2.3", 2)], ..info };
+        assert_eq!(flow(1, &old, &tables).via, ["direct 192.0.2.3", "-"]);
+    }
+
+    #[test]
+    fn endpoints_say_what_is_missing() {
+        let shown = endpoints(&spec());
+        assert_eq!((shown[0].ifindex, &shown[0].mac), (Some(7), &None));
+        assert_eq!((shown[1].ifindex, shown[1].mac.as_deref()), (None, Some("02:00:00:00:00:09")));
+    }
+
+    #[test]
+    fn offloads_are_named() {
+        assert_eq!(offloads(Caps::ALL), ["checksum", "tso", "uso", "tunnel"]);
+        assert_eq!(offloads(Caps::NONE), [] as [&str; 0]);
+    }
+}

@@ -1,0 +1,226 @@
+//! The kernel ports of the daemon: the TAP device with its steering, and the choice of the underlay port.
+
+use canal_dataplane::frame::FramePool;
+use canal_dataplane::net::HashSeed;
+use canal_dataplane::offload::Caps;
+use canal_dataplane::port::{Outgoing, Port, PortStats, Received};
+use canal_io::bpf::{AttachMode, Steering, SteeringError};
+use canal_io::tun::{Shortfall, TapAbilities, TapConfig, TapDevice, TapError, TapPort, TapQueue};
+use canal_io::udp::UdpReceiver;
+
+use crate::config::{Config, PortChoice};
+
+/// MTU of the TAP device until the lease says better: that of an overlay over plain Ethernet.
+const FIRST_MTU: u32 = 1450;
+
+/// How encapsulated packets cross the underlay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnderlayPort {
+    /// Through the TAP device.
+    Tap,
+    /// Through UDP sockets.
+    Udp,
+}
+
+impl UnderlayPort {
+    /// As in `--port`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tap => "tap",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// Which underlay port is in use, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// The port.
+    pub port: UnderlayPort,
+    /// For humans.
+    pub why: String,
+}
+
+/// Why the ports could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum PortError {
+    /// No TAP device.
+    #[error(
+        "cannot make the TAP device {device} (canal-fwd needs CAP_NET_ADMIN and /dev/net/tun; another name: --device)"
+    )]
+    Tap {
+        /// Its name.
+        device: String,
+        /// Why.
+        #[source]
+        source: TapError,
+    },
+    /// No steering.
+    #[error("cannot steer packets to {device} by eBPF (canal-fwd needs CAP_BPF and CAP_NET_ADMIN)")]
+    Steering {
+        /// Name of the TAP device.
+        device: String,
+        /// Why.
+        #[source]
+        source: SteeringError,
+    },
+    /// `--port tap` on a kernel that would make it slower than anything else.
+    #[error(
+        "--port tap needs a kernel whose TAP devices take super-frames inside UDP tunnels (Linux 6.17), and this one refuses \
+         them (error {0}); use --port udp or --port auto"
+    )]
+    NoTunnelOffload(i32),
+}
+
+/// The ports before they are given to workers.
+pub struct OpenPorts {
+    /// The TAP device.
+    pub device: TapDevice,
+    /// Its queues, one a worker.
+    pub queues: Vec<TapQueue>,
+    /// What steers packets to it.
+    pub steering: Steering,
+    /// The underlay port.
+    pub chosen: Chosen,
+}
+
+impl OpenPorts {
+    /// Makes the device, loads the programs, chooses the underlay port.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or cannot do what was asked for.
+    pub fn open(config: &Config, seed: HashSeed) -> Result<Self, PortError> {
+        let tap = TapConfig {
+            name: config.device.clone(),
+            ..TapConfig::new(config.workers as usize, FIRST_MTU)
+        };
+        let name = || config.device.clone();
+        let (device, queues) =
+            TapDevice::create(&tap).map_err(|source| PortError::Tap { device: name(), source })?;
+        let chosen = choose(config.port, device.abilities)?;
+        let steering = Steering::open(&device, &queues, seed, None)
+            .map_err(|source| PortError::Steering { device: name(), source })?;
+        Ok(Self { device, queues, steering, chosen })
+    }
+
+    /// One sentence for the log about how packets get to the device.
+    pub fn describe_steering(&self) -> String {
+        let mode = match self.steering.mode() {
+            AttachMode::Tcx => "TCX links",
+            AttachMode::Clsact => "clsact filters (a kernel before 6.6: they outlive kill -9 until the next start)",
+        };
+        match self.steering.queue_program() {
+            Ok(()) => format!("{mode}; a program picks the queue of each flow's worker"),
+            Err(error) => format!("{mode}; the kernel refuses our queue program (error {error}), workers hand over"),
+        }
+    }
+}
+
+/// The underlay port for what was asked and what the kernel takes.
+fn choose(choice: PortChoice, abilities: TapAbilities) -> Result<Chosen, PortError> {
+    let refused = match abilities.reason {
+        Some(Shortfall::Kernel(error)) => error,
+        Some(Shortfall::Forbidden) | None => 0,
+    };
+    let chosen = |port, why: &str| Ok(Chosen { port, why: why.to_owned() });
+    match (choice, abilities.tunnel_gso) {
+        (PortChoice::Udp, _) => chosen(UnderlayPort::Udp, "asked for by --port udp"),
+        (PortChoice::Tap, true) => chosen(UnderlayPort::Tap, "asked for by --port tap"),
+        (PortChoice::Tap, false) => Err(PortError::NoTunnelOffload(refused)),
+        (PortChoice::Auto, true) => {
+            chosen(UnderlayPort::Tap, "the kernel takes super-frames inside UDP tunnels on TAP devices")
+        }
+        (PortChoice::Auto, false) => chosen(
+            UnderlayPort::Udp,
+            &format!("the kernel refuses super-frames inside UDP tunnels on TAP devices (error {refused}; Linux 6.17 takes them)"),
+        ),
+    }
+}
+
+/// A worker's queue of the TAP device, and the sockets that catch what the steering program leaves to the kernel on its
+/// way to our VTEP: outer fragments, which the kernel puts together.
+pub struct AccessPort {
+    tap: TapPort,
+    strays: Vec<UdpReceiver>,
+}
+
+impl AccessPort {
+    /// Without sockets at first.
+    pub fn new(tap: TapPort) -> Self {
+        Self { tap, strays: Vec::new() }
+    }
+
+    /// The queue itself.
+    pub fn tap(&self) -> &TapPort {
+        &self.tap
+    }
+
+    /// Replaces the sockets.
+    pub fn set_strays(&mut self, strays: Vec<UdpReceiver>) {
+        self.strays = strays;
+    }
+
+    /// The sockets.
+    pub fn strays(&self) -> &[UdpReceiver] {
+        &self.strays
+    }
+}
+
+impl Port for AccessPort {
+    fn caps(&self) -> Caps {
+        self.tap.caps()
+    }
+
+    fn receive(&mut self, pool: &mut FramePool, into: &mut Vec<Received>, limit: usize) {
+        self.tap.receive(pool, into, limit);
+        for stray in &mut self.strays {
+            let left = limit.saturating_sub(into.len());
+            stray.receive(pool, into, left);
+        }
+    }
+
+    fn transmit(&mut self, frames: &mut Vec<Outgoing>, pool: &mut FramePool) {
+        self.tap.transmit(frames, pool);
+    }
+
+    fn stats(&self) -> PortStats {
+        self.strays.iter().fold(self.tap.stats(), |sum, stray| {
+            let stats = stray.stats();
+            PortStats {
+                rx_frames: sum.rx_frames + stats.rx_frames,
+                rx_bytes: sum.rx_bytes + stats.rx_bytes,
+                rx_dropped: sum.rx_dropped + stats.rx_dropped,
+                ..sum
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn abilities(tunnel_gso: bool) -> TapAbilities {
+        let reason = (!tunnel_gso).then_some(Shortfall::Kernel(22));
+        TapAbilities { tunnel_gso, uso: true, reason }
+    }
+
+    #[test]
+    fn the_fastest_port_that_the_kernel_takes_is_chosen_and_said_why() {
+        let pick = |choice, tunnel| choose(choice, abilities(tunnel)).map(|chosen| (chosen.port, chosen.why));
+        let (port, why) = pick(PortChoice::Auto, true).unwrap();
+        assert_eq!(port, UnderlayPort::Tap);
+        assert!(why.contains("takes super-frames"), "{why}");
+        let (port, why) = pick(PortChoice::Auto, false).unwrap();
+        assert_eq!(port, UnderlayPort::Udp);
+        assert!(why.contains("refuses") && why.contains("error 22"), "{why}");
+    }
+
+    #[test]
+    fn a_choice_is_obeyed_or_refused_with_what_to_do() {
+        assert_eq!(choose(PortChoice::Udp, abilities(true)).unwrap().port, UnderlayPort::Udp);
+        assert_eq!(choose(PortChoice::Tap, abilities(true)).unwrap().port, UnderlayPort::Tap);
+        let refusal = choose(PortChoice::Tap, abilities(false)).unwrap_err().to_string();
+        assert!(refusal.contains("error 22") && refusal.contains("use --port udp"), "{refusal}");
+    }
+}

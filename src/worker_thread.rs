@@ -1,0 +1,328 @@
+//! The thread around a worker: its ports, its mail, its sleep, and the orders it takes.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
+
+use canal_dataplane::counters::{Counter, Counters};
+use canal_dataplane::flow::FlowInfo;
+use canal_dataplane::limits::{BATCH, SUPER_FRAME_BUFFER};
+use canal_dataplane::net::HashSeed;
+use canal_dataplane::port::{Port, PortStats, Received};
+use canal_dataplane::tables::Reader;
+use canal_dataplane::verdict::DropReason;
+use canal_dataplane::worker::{Ports, Worker, WorkerConfig};
+use canal_io::clock::coarse_ms;
+use canal_io::mailbox::{Mailbox, mailboxes};
+use canal_io::tun::{TapDevice, TapPort, TapQueue};
+use canal_io::udp::{UdpPort, UdpReceiver};
+use canal_io::waiter::{Wake, Waiter};
+use canal_io::{affinity, bpf::NextHops};
+use crossbeam::channel::{Receiver, Sender, bounded};
+use tokio::sync::oneshot;
+
+use crate::depot::Depot;
+use crate::ports::AccessPort;
+use crate::supervise::{Ended, Part};
+
+/// Frames of each worker: eight batches. Only those in use cost memory, the most recently used first.
+const FRAMES: usize = 8 * BATCH;
+
+/// Frames that may wait for a worker that does not get round to them; more would only be older when they arrive.
+const MAIL: usize = 4 * BATCH;
+
+/// Orders that may wait for a worker. They are few: the ports change with the lease, flows are asked for by hand.
+const ORDERS: usize = 16;
+
+/// Longest sleep: time-outs of flows are looked after, and new tables taken over, at least so often.
+const SLEEP_MS: u16 = 500;
+
+/// Busy turns after which port counters are published.
+const PUBLISH_EVERY: u32 = 64;
+
+/// `AtomicU32` value for "not pinned".
+const NO_CORE: u32 = u32::MAX;
+
+/// What a worker can be told.
+pub enum Order {
+    /// From now on, this is the way to the underlay (`None`: through the TAP device).
+    Underlay(Option<Box<UdpPort>>),
+    /// From now on, these sockets catch outer fragments.
+    Strays(Vec<UdpReceiver>),
+    /// Say which flows you have, at most so many.
+    Flows(usize, oneshot::Sender<Vec<FlowInfo>>),
+    /// Come to an end.
+    Stop,
+}
+
+/// Why a worker did not take an order.
+#[derive(Debug, thiserror::Error)]
+#[error("worker {0} does not take orders: it is stuck or gone")]
+pub struct Stuck(u32);
+
+/// Port counters as the worker last published them.
+#[derive(Debug, Default)]
+pub struct PortCounters([Counter; 7]);
+
+impl PortCounters {
+    fn publish(&self, stats: PortStats) {
+        let PortStats { rx_frames, rx_bytes, rx_dropped, tx_frames, tx_bytes, tx_full, tx_errors } = stats;
+        let values = [rx_frames, rx_bytes, rx_dropped, tx_frames, tx_bytes, tx_full, tx_errors];
+        for (counter, value) in self.0.iter().zip(values) {
+            counter.set(value);
+        }
+    }
+
+    /// As of some moment ago.
+    pub fn read(&self) -> PortStats {
+        let [rx_frames, rx_bytes, rx_dropped, tx_frames, tx_bytes, tx_full, tx_errors] =
+            std::array::from_fn(|i| self.0[i].get());
+        PortStats { rx_frames, rx_bytes, rx_dropped, tx_frames, tx_bytes, tx_full, tx_errors }
+    }
+}
+
+/// What others see of a worker.
+#[derive(Debug)]
+pub struct WorkerHandle {
+    /// Its number.
+    pub index: u32,
+    /// What it counts.
+    pub counters: Arc<Counters>,
+    /// What its TAP queue counts.
+    pub access: Arc<PortCounters>,
+    /// What its UDP sockets count; zero without any.
+    pub underlay: Arc<PortCounters>,
+    core: Arc<AtomicU32>,
+    orders: Sender<Order>,
+    wake: Arc<Wake>,
+}
+
+impl WorkerHandle {
+    /// Tells the worker something.
+    ///
+    /// # Errors
+    /// [`Stuck`].
+    pub fn order(&self, order: Order) -> Result<(), Stuck> {
+        self.orders.try_send(order).map_err(|_| Stuck(self.index))?;
+        self.wake.wake();
+        Ok(())
+    }
+
+    /// The core it is pinned to.
+    pub fn core(&self) -> Option<u32> {
+        Some(self.core.load(Ordering::Relaxed)).filter(|core| *core != NO_CORE)
+    }
+}
+
+/// What all workers have in common.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    /// Keys of the flow hashes.
+    pub seed: HashSeed,
+    /// Flow entries of each worker.
+    pub flows: usize,
+    /// The TAP device.
+    pub device: &'a TapDevice,
+    /// IPv6 next hops, for the TAP queues.
+    pub next_hops: Arc<NextHops>,
+    /// Where tables come from.
+    pub tables: Reader,
+    /// Who is told when a worker ends.
+    pub ended: Ended,
+}
+
+/// Running workers; stop and join them with [`Workers::stop`].
+pub struct Workers {
+    handles: Arc<[WorkerHandle]>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts one thread for each of `queues`.
+    ///
+    /// # Errors
+    /// When the kernel refuses a thread or a descriptor.
+    pub fn start(plan: &Plan<'_>, queues: Vec<TapQueue>) -> io::Result<Self> {
+        let count = queues.len();
+        let waiters = (0..count).map(|_| Waiter::new()).collect::<io::Result<Vec<_>>>()?;
+        let wakes: Vec<_> = waiters.iter().map(Waiter::wake_handle).collect();
+        let boxes = mailboxes(wakes.clone(), MAIL);
+        let depot = Arc::new(Depot::new(count, FRAMES));
+        let cores = affinity::allowed_cores().unwrap_or_default();
+        let mut handles = Vec::new();
+        let mut threads = Vec::new();
+        let parts = queues.into_iter().zip(waiters).zip(boxes).zip(wakes);
+        for (index, (((queue, mut waiter), mailbox), wake)) in parts.enumerate() {
+            let (orders, taken) = bounded(ORDERS);
+            let counters = Arc::new(Counters::default());
+            let access = AccessPort::new(TapPort::new(plan.device, queue, Arc::clone(&plan.next_hops)));
+            waiter.watch(std::os::fd::AsFd::as_fd(access.tap()))?;
+            let handle = WorkerHandle {
+                index: index as u32,
+                counters: Arc::clone(&counters),
+                access: Arc::default(),
+                underlay: Arc::default(),
+                core: Arc::new(AtomicU32::new(NO_CORE)),
+                orders,
+                wake,
+            };
+            let config = WorkerConfig {
+                index: index as u32,
+                workers: count as u32,
+                seed: plan.seed,
+                flow_capacity: plan.flows,
+                frames: FRAMES,
+                frame_size: SUPER_FRAME_BUFFER,
+                now_ms: coarse_ms(),
+            };
+            let turn = Turn {
+                config,
+                access,
+                underlay: None,
+                waiter,
+                mailbox,
+                tables: plan.tables.clone(),
+                counters,
+                depot: Arc::clone(&depot),
+                orders: taken,
+                access_counters: Arc::clone(&handle.access),
+                underlay_counters: Arc::clone(&handle.underlay),
+            };
+            let core = (!cores.is_empty()).then(|| cores[index % cores.len()]);
+            let seen_core = Arc::clone(&handle.core);
+            let ended = plan.ended.clone();
+            threads.push(std::thread::Builder::new().name(format!("canal-w{index}")).spawn(move || {
+                let _reported = ended.watch(Part::Worker(index as u32));
+                if let Some(core) = core {
+                    match affinity::pin(core) {
+                        Ok(()) => seen_core.store(core as u32, Ordering::Relaxed),
+                        Err(error) => tracing::warn!(%error, worker = index, core, "cannot pin a worker"),
+                    }
+                }
+                turn.run();
+            })?);
+            handles.push(handle);
+        }
+        Ok(Self { handles: handles.into(), threads })
+    }
+
+    /// For the control side and the observers.
+    pub fn handles(&self) -> Arc<[WorkerHandle]> {
+        Arc::clone(&self.handles)
+    }
+
+    /// Stops all workers and waits for them; a stuck one is left behind.
+    pub fn stop(self) {
+        for (handle, thread) in self.handles.iter().zip(self.threads) {
+            match handle.order(Order::Stop) {
+                // A panic has been reported already.
+                Ok(()) => drop(thread.join()),
+                Err(error) => tracing::error!(%error),
+            }
+        }
+    }
+}
+
+/// Everything a worker's thread owns.
+struct Turn {
+    config: WorkerConfig,
+    access: AccessPort,
+    underlay: Option<Box<UdpPort>>,
+    waiter: Waiter,
+    mailbox: Mailbox<Received>,
+    tables: Reader,
+    counters: Arc<Counters>,
+    depot: Arc<Depot>,
+    orders: Receiver<Order>,
+    access_counters: Arc<PortCounters>,
+    underlay_counters: Arc<PortCounters>,
+}
+
+impl Turn {
+    fn run(mut self) {
+        let mut worker = Worker::new(self.config, Arc::clone(&self.counters));
+        let mut handover = Vec::with_capacity(2 * BATCH);
+        let mut turns = 0;
+        loop {
+            let expired = self.counters.flows_expired.get();
+            let handled = self.turn(&mut worker, &mut handover);
+            self.depot.balance(worker.pool());
+            turns += 1;
+            let idle = handled == 0 && self.counters.flows_expired.get() == expired;
+            if idle || turns % PUBLISH_EVERY == 0 {
+                self.publish();
+            }
+            if idle {
+                let (mailbox, orders) = (&self.mailbox, &self.orders);
+                if let Err(error) =
+                    self.waiter.idle(SLEEP_MS, || !mailbox.is_empty() || !orders.is_empty())
+                {
+                    // Waiting is impossible; working by polling would burn a core for nothing.
+                    panic!("worker {} cannot wait for its ports: {error}", self.config.index);
+                }
+            } else {
+                self.waiter.worked();
+            }
+            while let Ok(order) = self.orders.try_recv() {
+                if self.obey(order, &worker).is_break() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Mail in, one turn of the worker, mail out.
+    fn turn(&mut self, worker: &mut Worker, handover: &mut Vec<(u32, Received)>) -> usize {
+        for _ in 0..BATCH {
+            let Some(handed) = self.mailbox.take() else { break };
+            worker.accept(handed);
+        }
+        let underlay = self.underlay.as_deref_mut();
+        let mut ports =
+            Ports { access: &mut self.access, underlay: underlay.map(|port| port as &mut dyn Port) };
+        let handled = worker.poll(self.tables.load(), coarse_ms(), &mut ports, handover);
+        for (to, received) in handover.drain(..) {
+            if let Err(undelivered) = self.mailbox.send(to, received) {
+                self.counters.drop(DropReason::HandoverFull);
+                worker.pool().give(undelivered.frame);
+            }
+        }
+        self.mailbox.flush();
+        handled
+    }
+
+    fn publish(&self) {
+        self.access_counters.publish(self.access.stats());
+        if let Some(underlay) = &self.underlay {
+            self.underlay_counters.publish(underlay.stats());
+        }
+    }
+
+    fn obey(&mut self, order: Order, worker: &Worker) -> std::ops::ControlFlow<()> {
+        match order {
+            Order::Stop => return std::ops::ControlFlow::Break(()),
+            Order::Underlay(port) => {
+                self.underlay = port;
+                if let Some(port) = &self.underlay {
+                    port.sockets().for_each(|socket| watch(&mut self.waiter, socket));
+                }
+            }
+            Order::Strays(strays) => {
+                strays.iter().for_each(|stray| watch(&mut self.waiter, std::os::fd::AsFd::as_fd(stray)));
+                self.access.set_strays(strays);
+            }
+            Order::Flows(limit, reply) => {
+                // Whoever asked may have given up.
+                let _ = reply.send(worker.flows(limit, coarse_ms()));
+            }
+        }
+        std::ops::ControlFlow::Continue(())
+    }
+}
+
+fn watch(waiter: &mut Waiter, socket: std::os::fd::BorrowedFd<'_>) {
+    if let Err(error) = waiter.watch(socket) {
+        tracing::error!(%error, "cannot wait for a UDP socket; it is looked at every {SLEEP_MS} ms only");
+    }
+}

@@ -1,0 +1,11 @@
+//! Calico's etcd v3 data model, as much of it as forwarding needs.
+//!
+//! Values are complete Kubernetes-style objects; member names match without regard to case and `null` means absent, as
+//! Go's decoder has it. A value that does not decode is a missing object, never a wider one.
+
+mod json;
+pub mod keys;
+pub mod workload;
+
+pub use keys::WorkloadKey;
+pub use workload::{WorkloadEndpoint, WorkloadError};

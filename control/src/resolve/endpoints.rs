@@ -1,0 +1,141 @@
+//! Local workload endpoints.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use canal_dataplane::spec::Endpoint;
+use ipnetwork::IpNetwork;
+
+use super::{NodeFacts, saturate};
+use crate::host::view::Link;
+use crate::model::calico::{WorkloadEndpoint, WorkloadKey};
+use crate::state::{Complaint, State};
+
+/// Our endpoints, sorted by name. One whose interface or addresses are somebody else's keeps the rest.
+pub(super) fn endpoints(
+    state: &State,
+    node: &NodeFacts<'_>,
+    host_addresses: &BTreeSet<IpAddr>,
+    peers: &BTreeSet<IpAddr>,
+    complaints: &mut Vec<Complaint>,
+) -> Vec<Endpoint> {
+    let mut attach = Attach {
+        node,
+        host_addresses,
+        peers,
+        interfaces: BTreeMap::new(),
+        addresses: BTreeMap::new(),
+        complaints,
+        // With an underlay too small there is nothing to attach to, but the workloads can still talk to one another.
+        mtu: node.mtu().unwrap_or(node.external.mtu),
+    };
+    state.local_workloads().map(|(key, endpoint)| attach.endpoint(key, endpoint)).collect()
+}
+
+struct Attach<'a, 'b> {
+    node: &'a NodeFacts<'a>,
+    host_addresses: &'a BTreeSet<IpAddr>,
+    peers: &'a BTreeSet<IpAddr>,
+    interfaces: BTreeMap<&'b str, &'b WorkloadKey>,
+    addresses: BTreeMap<IpNetwork, &'b WorkloadKey>,
+    complaints: &'a mut Vec<Complaint>,
+    mtu: u32,
+}
+
+impl<'b> Attach<'_, 'b> {
+    fn endpoint(&mut self, key: &'b WorkloadKey, endpoint: &'b WorkloadEndpoint) -> Endpoint {
+        let link = match self.interface(key, &endpoint.interface) {
+            Ok(link) => link.map(|link| (link.index, link.mtu)),
+            Err(why) => {
+                self.complain(key, why);
+                None
+            }
+        };
+        let mut networks = Vec::with_capacity(endpoint.networks.len());
+        for network in &endpoint.networks {
+            match self.address(key, *network) {
+                Ok(()) => networks.push(*network),
+                Err(why) => self.complain(key, why),
+            }
+        }
+        if endpoint.networks.is_empty() {
+            self.complain(key, NotIts::NoAddress);
+        }
+        Endpoint {
+            name: key.to_string(),
+            interface: endpoint.interface.clone(),
+            ifindex: link.map(|(index, _)| index),
+            mac: endpoint.mac,
+            networks,
+            mtu: saturate(link.map_or(self.mtu, |(_, mtu)| mtu)),
+        }
+    }
+
+    /// The link, if it exists and a workload may have it. A typing error here must not cut the host off its network.
+    fn interface(&mut self, key: &'b WorkloadKey, name: &'b str) -> Result<Option<&Link>, NotIts> {
+        if let Some(holder) = self.interfaces.get(name) {
+            return Err(NotIts::Interface(name.to_owned(), holder.to_string()));
+        }
+        self.interfaces.insert(name, key);
+        let Some(link) = self.node.host.link_by_name(name) else { return Ok(None) };
+        let hosts = link.loopback
+            || link.kind.is_none()
+            || link.index == self.node.external.ifindex
+            || link.name == self.node.device;
+        if hosts { Err(NotIts::HostInterface(name.to_owned())) } else { Ok(Some(link)) }
+    }
+
+    fn address(&mut self, key: &'b WorkloadKey, network: IpNetwork) -> Result<(), NotIts> {
+        let address = network.ip();
+        if !is_workload_address(address) {
+            return Err(NotIts::Martian(address));
+        }
+        if self.host_addresses.contains(&address) {
+            return Err(NotIts::HostAddress(address));
+        }
+        if self.peers.contains(&address) {
+            return Err(NotIts::NodeAddress(address));
+        }
+        if let Some(holder) = self.addresses.get(&network) {
+            return Err(NotIts::Address(address, holder.to_string()));
+        }
+        self.addresses.insert(network, key);
+        Ok(())
+    }
+
+    fn complain(&mut self, key: &WorkloadKey, why: NotIts) {
+        self.complaints.push(Complaint::new(key.key(), why));
+    }
+}
+
+/// Why an endpoint does not get what it names.
+#[derive(Debug, thiserror::Error)]
+enum NotIts {
+    #[error("the interface {0} is already that of {1}; this endpoint is not attached")]
+    Interface(String, String),
+    #[error("the interface {0} is the host's own; this endpoint is not attached")]
+    HostInterface(String),
+    #[error("{0} is no address for a workload; ignored")]
+    Martian(IpAddr),
+    #[error("{0} is this host's own address; ignored")]
+    HostAddress(IpAddr),
+    #[error("{0} is another node's address; ignored")]
+    NodeAddress(IpAddr),
+    #[error("{0} is already an address of {1}; ignored")]
+    Address(IpAddr, String),
+    #[error("it has no ipNetworks: nothing can be sent to it, and what it sends is dropped")]
+    NoAddress,
+}
+
+fn is_workload_address(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(a) => {
+            // 169.254.0.0/16 holds the gateway that we answer for.
+            !(a.is_loopback() || a.is_multicast() || a.is_link_local() || a.octets()[0] == 0)
+                && a < Ipv4Addr::new(240, 0, 0, 0)
+        }
+        IpAddr::V6(a) => {
+            !(a.is_loopback() || a.is_multicast() || a.is_unicast_link_local() || a.is_unspecified())
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! From what the datastore and the host say to what the dataplane shall do: a pure function.
+//!
+//! ```text
+//!  State ─────► claims ──► peers ──► vteps, routes ─┐
+//!  NodeFacts ─►   who holds which addresses         ├──► NodeSpec ──► tables
+//!         └────► endpoints ─────────────────────────┘       └───────► Desired (canal0), EdgePlan
+//! ```
+//! The same values give the same result, in whatever order they were learnt. Where two values contradict each other
+//! one wins by a rule that every node applies alike, the other one's addresses are dropped rather than guessed, and
+//! a [`Complaint`] says so.
+
+mod claims;
+mod endpoints;
+mod outward;
+mod peers;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use canal_dataplane::spec::{LocalVtep, NodeSpec, Route, Settings, Via, Vxlan};
+use canal_dataplane::verdict::DropReason;
+use ipnetwork::IpNetwork;
+
+pub use outward::{desired, edge_plan};
+
+use crate::flannel::identity::Identity;
+use crate::host::select::External;
+use crate::host::view::{Address, HostView, Scope};
+use crate::model::flannel::mtu::{MtuTooSmall, Underlay, overlay_mtu};
+use crate::model::flannel::{Backend, NetworkConfig, Subnets};
+use crate::state::{Complaint, State};
+
+/// What this node knows besides the datastore.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeFacts<'a> {
+    /// The network config in force: the one the node joined with, whatever has been written since.
+    pub config: &'a NetworkConfig,
+    /// What its backend asks for.
+    pub backend: &'a Backend,
+    /// The interface that carries the overlay.
+    pub external: &'a External,
+    /// The subnets this node holds.
+    pub subnets: Subnets,
+    /// Our tunnel end points' addresses.
+    pub identity: Identity,
+    /// Links and addresses of the host.
+    pub host: &'a HostView,
+    /// Those among the peers' addresses that are on the external interface's link: no gateway in between. Needed with
+    /// host-gw and DirectRouting only.
+    pub on_link: &'a BTreeSet<IpAddr>,
+    /// Name of our own device.
+    pub device: &'a str,
+}
+
+/// The outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// What the dataplane shall do.
+    pub spec: NodeSpec,
+    /// What could not be used, sorted.
+    pub complaints: Vec<Complaint>,
+}
+
+impl NodeFacts<'_> {
+    /// Our IPv4 tunnel address, `x.y.z.0`; none without tunnel and without routes of ours.
+    pub fn tunnel_v4(&self) -> Option<Ipv4Addr> {
+        (*self.backend != Backend::Alloc && self.config.v4.is_some()).then(|| self.subnets.v4.network())
+    }
+
+    /// Our IPv6 tunnel address, the base of the subnet.
+    pub fn tunnel_v6(&self) -> Option<Ipv6Addr> {
+        let used = *self.backend != Backend::Alloc && self.config.v6.is_some();
+        self.subnets.v6.filter(|_| used).map(|subnet| subnet.network())
+    }
+
+    /// Largest packet for pods and for our device, bytes: what fits whichever family carries it.
+    pub fn mtu(&self) -> Result<u32, MtuTooSmall> {
+        pod_mtu(self.config, self.backend, self.external.mtu)
+    }
+
+    /// Own subnets, IPv4 first; without host bits.
+    pub fn own_subnets(&self) -> Vec<IpNetwork> {
+        let v4 = self.config.v4.map(|_| masked(self.subnets.v4.into()));
+        let v6 = self.config.v6.and(self.subnets.v6).map(|net| masked(net.into()));
+        v4.into_iter().chain(v6).collect()
+    }
+
+    /// Every address by which this host can be meant: its own global ones, the tunnel's, the external interface's.
+    fn host_addresses(&self) -> BTreeSet<IpAddr> {
+        let tunnel = [self.tunnel_v4().map(IpAddr::from), self.tunnel_v6().map(IpAddr::from)];
+        let external = [self.external.v4.map(IpAddr::from), self.external.v6.map(IpAddr::from)];
+        let device = self.host.link_by_name(self.device).map(|link| link.index);
+        let global = |address: &&Address| {
+            address.scope == Scope::Global
+                && !address.is_link_local()
+                && !address.has(Address::DUPLICATE)
+                && !address.net.ip().is_loopback()
+                // Ours are counted already; others on our device are on their way out.
+                && Some(address.ifindex) != device
+        };
+        let others = self.host.addresses.iter().filter(global).map(|address| address.net.ip());
+        tunnel.into_iter().chain(external).flatten().chain(others).collect()
+    }
+}
+
+/// What pods may send on a network with this config over an interface with this MTU, bytes: the least of the
+/// families in use, because one device and one `FLANNEL_MTU` serve both.
+///
+/// # Errors
+/// [`MtuTooSmall`].
+pub fn pod_mtu(config: &NetworkConfig, backend: &Backend, interface_mtu: u32) -> Result<u32, MtuTooSmall> {
+    let family = if config.v6.is_some() { Underlay::V6 } else { Underlay::V4 };
+    overlay_mtu(backend, interface_mtu, family)
+}
+
+/// Everything the dataplane shall do on this node.
+pub fn resolve(state: &State, node: &NodeFacts<'_>) -> Resolved {
+    let mut complaints: Vec<Complaint> = state.complaints().cloned().collect();
+    let host_addresses = node.host_addresses();
+
+    let claims = claims::settle(state, node, &host_addresses, &mut complaints);
+    let peers = peers::peers(&claims, node, &mut complaints);
+    let endpoints = endpoints::endpoints(state, node, &host_addresses, &peers.addresses, &mut complaints);
+
+    let mut routes = peers.routes;
+    if *node.backend != Backend::Alloc {
+        let unassigned = Via::Drop(DropReason::UnassignedAddress);
+        routes.extend(node.own_subnets().into_iter().map(|prefix| Route { prefix, via: unassigned }));
+    }
+    routes.sort_unstable();
+    let spec = NodeSpec {
+        revision: u64::try_from(state.revision()).unwrap_or(0),
+        settings: Settings::default(),
+        vxlan: vxlan(node, &mut complaints),
+        host_addresses: host_addresses.into_iter().collect(),
+        gateway_v4: node.tunnel_v4().or(node.external.v4),
+        gateway_v6: node.tunnel_v6().or(node.external.v6),
+        endpoints,
+        vteps: peers.vteps,
+        routes,
+        direct_sources: peers.direct_sources,
+    };
+    complaints.sort_unstable();
+    complaints.dedup();
+    Resolved { spec, complaints }
+}
+
+fn vxlan(node: &NodeFacts<'_>, complaints: &mut Vec<Complaint>) -> Option<Vxlan> {
+    let Backend::Vxlan(options) = node.backend else { return None };
+    let mut mtu = |family| match overlay_mtu(node.backend, node.external.mtu, family) {
+        Ok(mtu) => Some(saturate(mtu)),
+        Err(error) => {
+            complaints.push(Complaint::new(&node.external.name, error));
+            None
+        }
+    };
+    let v4 = node.config.v4.and(node.external.v4).and_then(|address| {
+        Some(LocalVtep { address, mac: node.identity.vtep_mac, mtu: mtu(Underlay::V4)? })
+    });
+    let v6 = node.config.v6.and(node.external.v6).and_then(|address| {
+        Some(LocalVtep { address, mac: node.identity.vtep_v6_mac, mtu: mtu(Underlay::V6)? })
+    });
+    Some(Vxlan { vni: options.vni, port: options.port, v4, v6 })
+}
+
+/// An MTU as the dataplane counts: no IP packet is larger.
+fn saturate(mtu: u32) -> u16 {
+    u16::try_from(mtu).unwrap_or(u16::MAX)
+}
+
+/// Without host bits.
+fn masked(net: IpNetwork) -> IpNetwork {
+    IpNetwork::new(net.network(), net.prefix()).unwrap_or(net)
+}
+
+#[cfg(test)]
+mod tests;

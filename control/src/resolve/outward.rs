@@ -1,0 +1,59 @@
+//! What has to be outside of the dataplane so that packets get into it: our device, and the steering.
+
+use canal_dataplane::spec::NodeSpec;
+use ipnetwork::IpNetwork;
+
+use super::NodeFacts;
+use crate::edge::{EdgePlan, UnderlayPlan};
+use crate::host::desired::{Desired, Route};
+use crate::model::flannel::Backend;
+
+/// How our device must look. The overlay's networks lead into it, and so do workloads outside of them; nodes'
+/// addresses never do, or our own tunnel packets would come back to us.
+pub fn desired(node: &NodeFacts<'_>, spec: &NodeSpec) -> Desired {
+    let (v4, v6) = (node.tunnel_v4(), node.tunnel_v6());
+    let mut networks: Vec<IpNetwork> = Vec::new();
+    if v4.is_some() {
+        networks.extend(node.config.v4.map(|pool| IpNetwork::from(pool.network)));
+    }
+    if v6.is_some() {
+        networks.extend(node.config.v6.map(|pool| IpNetwork::from(pool.network)));
+    }
+    let covered = |net: &IpNetwork| networks.iter().any(|network| network.contains(net.ip()));
+    let apart = spec.endpoints.iter().flat_map(|endpoint| &endpoint.networks).filter(|net| !covered(net));
+    let mut destinations: Vec<IpNetwork> = apart.copied().collect();
+    destinations.extend(&networks);
+    destinations.sort_unstable();
+    let route = |dst: IpNetwork| Route {
+        dst,
+        src: if dst.is_ipv4() { v4.map(Into::into) } else { v6.map(Into::into) },
+        metric: 0,
+    };
+    Desired {
+        device: node.device.to_owned(),
+        mtu: node.mtu().unwrap_or(node.external.mtu),
+        up: true,
+        noarp: true,
+        addresses: v4
+            .map(|a| IpNetwork::from(std::net::IpAddr::from(a)))
+            .into_iter()
+            .chain(v6.map(|a| IpNetwork::from(std::net::IpAddr::from(a))))
+            .collect(),
+        routes: destinations.into_iter().map(route).collect(),
+    }
+}
+
+/// What has to be steered into the dataplane.
+pub fn edge_plan(node: &NodeFacts<'_>, spec: &NodeSpec) -> EdgePlan {
+    let external = node.external;
+    let underlay = (*node.backend != Backend::Alloc).then(|| UnderlayPlan {
+        ifindex: external.ifindex,
+        name: external.name.clone(),
+        v4: external.v4,
+        v6: external.v6,
+        port: spec.vxlan.map(|vxlan| vxlan.port),
+        own_subnets: node.own_subnets(),
+        mtu: external.mtu,
+    });
+    EdgePlan { underlay, workloads: spec.endpoints.iter().filter_map(|endpoint| endpoint.ifindex).collect() }
+}

@@ -3,7 +3,10 @@
 use crate::packet::Packet;
 use crate::port::Received;
 use crate::stage::output::{OutputCaps, Outputs};
-use crate::stage::{Context, classify, conntrack, decap, encap, forward, output, owner, route, source};
+use crate::stage::{
+    Context, classify, conntrack, decap, encap, forward, fragment, icmp_error, neighbor, output, owner,
+    route, source,
+};
 use crate::trace::{Stage, Trace};
 use crate::verdict::{DropReason, Verdict};
 
@@ -31,6 +34,8 @@ pub fn run<T: Trace>(
     trace.after(Stage::Decap, batch);
     classify::run(batch, cx);
     trace.after(Stage::Classify, batch);
+    neighbor::run(batch, cx);
+    trace.after(Stage::Neighbor, batch);
     source::run(batch, cx);
     trace.after(Stage::Source, batch);
     owner::run(batch, cx);
@@ -45,7 +50,17 @@ pub fn run<T: Trace>(
     }
     forward::run(batch, cx);
     trace.after(Stage::Forward, batch);
+    if batch.iter().any(|packet| is_exception(packet.verdict)) {
+        fragment::run(batch, cx);
+        trace.after(Stage::Fragment, batch);
+        icmp_error::run(batch, cx);
+        trace.after(Stage::IcmpError, batch);
+    }
     encap::run(batch, cx);
     trace.after(Stage::Encap, batch);
     output::run(batch, caps, out, cx);
+}
+
+fn is_exception(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Fragment { .. } | Verdict::TooBig(_) | Verdict::Expired)
 }

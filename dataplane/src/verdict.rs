@@ -52,6 +52,7 @@ drop_reasons! {
     UnknownInterface = "unknown_interface": "No workload endpoint is known for the interface the packet came from.",
     SpoofedSource = "spoofed_source": "The source address does not belong to the workload or node that sent the packet.",
     SpoofedNeighbor = "spoofed_neighbor": "An ARP or ND message claims an address that is not its sender's.",
+    MalformedNeighbor = "malformed_neighbor": "An ARP or ND message is cut short, contradictory or from off this link.",
     ForbiddenNeighbor = "forbidden_neighbor": "Router advertisements, redirects and unasked neighbour advertisements are not taken from workloads.",
     NeighborIgnored = "neighbor_ignored": "An ARP or ND message that needs no answer from the gateway.",
     MartianSource = "martian_source": "The source address can never be a sender on this network.",

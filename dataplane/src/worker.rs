@@ -2,19 +2,26 @@
 
 use std::sync::Arc;
 
+use crate::coalesce::Coalescer;
 use crate::counters::Counters;
 use crate::flow::{FlowInfo, FlowTable};
 use crate::frame::FramePool;
 use crate::limits::BATCH;
 use crate::net::HashSeed;
+use crate::offload::Caps;
 use crate::packet::Packet;
 use crate::pipeline;
 use crate::port::{Port, Received};
+use crate::reply::RateLimit;
 use crate::stage::Context;
 use crate::stage::output::{OutputCaps, Outputs};
 use crate::tables::Tables;
 use crate::trace::{NoTrace, Trace};
 
+/// ICMP errors a worker may send: a second, and at once. The numbers of Linux's `icmp_msgs_per_sec` and `_burst`.
+const ICMP_ALL: (u32, u32) = (1000, 50);
+/// To one receiver: ten a second, and ten at once, so that one sender cannot use up what others need.
+const ICMP_EACH: (u32, u32) = (10, 10);
 /// Flow entries whose deadline is looked at per turn: bounds the pause that expiry causes.
 const EXPIRE_BUDGET: usize = 128;
 
@@ -52,11 +59,13 @@ pub struct Worker {
     counters: Arc<Counters>,
     flows: FlowTable,
     pool: FramePool,
+    icmp_budget: RateLimit,
     ip_id: u16,
     received: Vec<Received>,
     handed: Vec<Received>,
     batch: Vec<Packet>,
     outputs: Outputs,
+    coalescer: Coalescer,
 }
 
 impl Worker {
@@ -68,6 +77,7 @@ impl Worker {
             counters,
             flows: FlowTable::new(config.flow_capacity, config.seed, now),
             pool: FramePool::new(config.frames, config.frame_size),
+            icmp_budget: RateLimit::new(ICMP_ALL, ICMP_EACH, config.seed, config.now_ms),
             ip_id: config.seed.0 as u16,
             received: Vec::with_capacity(BATCH),
             handed: Vec::with_capacity(BATCH),
@@ -77,6 +87,7 @@ impl Worker {
                 underlay: Vec::with_capacity(2 * BATCH),
                 handover: Vec::with_capacity(BATCH),
             },
+            coalescer: Coalescer::new(),
         }
     }
 
@@ -101,10 +112,10 @@ impl Worker {
             self.handed = handed;
             self.transmit(ports, handover);
         }
-        handled += self.receive(tables, now_ms, ports.access, caps);
+        handled += self.receive(tables, now_ms, ports.access, access_caps, caps);
         self.transmit(ports, handover);
         if let Some(underlay) = &mut ports.underlay {
-            handled += self.receive(tables, now_ms, &mut **underlay, caps);
+            handled += self.receive(tables, now_ms, &mut **underlay, underlay_caps, caps);
             self.transmit(ports, handover);
         }
         let expired = self.flows.expire(now_ms as u32, EXPIRE_BUDGET);
@@ -143,6 +154,7 @@ impl Worker {
             flows: &mut self.flows,
             counters: &self.counters,
             pool: &mut self.pool,
+            icmp_budget: &mut self.icmp_budget,
             ip_id: &mut self.ip_id,
             now_ms,
             worker: self.config.index,
@@ -156,13 +168,25 @@ impl Worker {
         &mut self.outputs
     }
 
-    fn receive(&mut self, tables: &Tables, now_ms: u64, port: &mut dyn Port, caps: OutputCaps) -> usize {
+    fn receive(
+        &mut self,
+        tables: &Tables,
+        now_ms: u64,
+        port: &mut dyn Port,
+        port_caps: Caps,
+        caps: OutputCaps,
+    ) -> usize {
         let mut received = std::mem::take(&mut self.received);
         port.receive(&mut self.pool, &mut received, BATCH);
         let count = received.len();
         if count > 0 {
             self.counters.received.add(count as u64);
             self.counters.received_bytes.add(received.iter().map(|r| r.frame.len() as u64).sum());
+            // A port that cannot send super-frames does not receive any either: merge what it brings before it goes to one
+            // that takes them.
+            if count > 1 && !port_caps.tso && (caps.access.tso || caps.underlay.tso) {
+                self.coalescer.run(&mut received, &mut self.pool);
+            }
             self.process(&mut received, false, tables, now_ms, caps, &mut NoTrace);
         }
         self.received = received;

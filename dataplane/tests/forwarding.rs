@@ -3,7 +3,7 @@
 use canal_dataplane::net::{Mac, Vni};
 use canal_dataplane::offload::Caps;
 use canal_dataplane::port::{Egress, Ingress};
-use canal_dataplane::tables::GATEWAY_MAC;
+use canal_dataplane::reply::GATEWAY_MAC;
 use canal_dataplane::testing::packets::{self, Ip};
 use canal_dataplane::testing::world::{self, World, ifindex, mac, our_outer, outer, pod, pod_mac};
 use canal_dataplane::verdict::DropReason;

@@ -91,6 +91,11 @@ impl Packet {
         }
     }
 
+    /// Another piece of this packet, with everything decided about it.
+    pub fn with_frame(&self, frame: Frame) -> Self {
+        Self { frame, ..*self }
+    }
+
     /// Validates the frame and fills `headers`; cuts Ethernet padding off.
     ///
     /// # Errors

@@ -10,13 +10,16 @@ mod rate_limit;
 
 pub use rate_limit::RateLimit;
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::net::Mac;
 
 /// The gateway's Ethernet address as workloads see it, the same on every host: Calico's, which it gives to the host's
 /// end of every workload's link, so that a workload that moves keeps a right neighbour entry.
 pub const GATEWAY_MAC: Mac = Mac([0xee; 6]);
+
+/// The gateway's IPv4 address as workloads see it, the same on every host: Calico's.
+pub const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 
 /// The gateway's IPv6 address as workloads see it: the link-local address that the kernel makes of [`GATEWAY_MAC`]
 /// (RFC 4291 appendix A), hence the one Calico's workloads have as their default route.

@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::packet::{Kind, Packet};
-use crate::verdict::{DropReason, Verdict};
+use crate::verdict::Verdict;
 
 /// Parses every pending packet; names its flow.
 #[inline(never)]
@@ -14,7 +14,7 @@ pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) {
                 packet.hash = packet.headers.key.hash(seed);
                 cx.flows.prefetch_index(packet.hash);
             }
-            Ok(Kind::Arp) => packet.verdict = Verdict::Drop(DropReason::NeighborIgnored),
+            Ok(Kind::Arp) => packet.arp = true,
             Err(reason) => packet.verdict = Verdict::Drop(reason),
         }
     }

@@ -6,6 +6,9 @@ pub mod conntrack;
 pub mod decap;
 pub mod encap;
 pub mod forward;
+pub mod fragment;
+pub mod icmp_error;
+pub mod neighbor;
 pub mod output;
 pub mod owner;
 pub mod route;
@@ -14,6 +17,7 @@ pub mod source;
 use crate::counters::Counters;
 use crate::flow::FlowTable;
 use crate::frame::FramePool;
+use crate::reply::RateLimit;
 use crate::tables::Tables;
 
 /// What the stages of one batch may read and write besides the packets.
@@ -27,6 +31,8 @@ pub struct Context<'a> {
     pub counters: &'a Counters,
     /// This worker's free frames.
     pub pool: &'a mut FramePool,
+    /// Budget for ICMP errors.
+    pub icmp_budget: &'a mut RateLimit,
     /// Identification of the next outer IPv4 header.
     pub ip_id: &'a mut u16,
     /// Monotonic milliseconds.

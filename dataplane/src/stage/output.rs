@@ -32,7 +32,7 @@ pub struct OutputCaps {
 }
 
 /// Empties the batch: every frame goes to a port, to another worker, or back to the pool with a reason.
-#[inline(never)]
+#[inline]
 pub fn run(batch: &mut Vec<Packet>, caps: OutputCaps, out: &mut Outputs, cx: &mut Context<'_>) {
     let (mut forwarded, mut bytes) = (0, 0);
     for packet in batch.drain(..) {
@@ -56,15 +56,13 @@ pub fn run(batch: &mut Vec<Packet>, caps: OutputCaps, out: &mut Outputs, cx: &mu
                 discard(packet, reason, cx);
                 continue;
             }
-            Verdict::Fragment { .. } | Verdict::TooBig(_) => {
-                discard(packet, DropReason::TooBig, cx);
-                continue;
+            Verdict::Pending
+            | Verdict::Decided(_)
+            | Verdict::Fragment { .. }
+            | Verdict::TooBig(_)
+            | Verdict::Expired => {
+                unreachable!("a stage left a packet undecided")
             }
-            Verdict::Expired => {
-                discard(packet, DropReason::TtlExpired, cx);
-                continue;
-            }
-            Verdict::Pending | Verdict::Decided(_) => unreachable!("a stage left a packet undecided"),
         };
         forwarded += 1;
         bytes += packet.frame.len() as u64;

@@ -10,9 +10,6 @@ use crate::spec::LocalVtep;
 use crate::verdict::DropReason;
 use crate::wire::vxlan;
 
-/// The gateway's Ethernet address towards workloads, the one Calico gives all host-side interfaces.
-pub const GATEWAY_MAC: Mac = Mac([0xee; 6]);
-
 /// Where and how a packet goes.
 #[derive(Clone, Debug)]
 pub struct Adjacency {

@@ -8,10 +8,9 @@ use hashbrown::HashMap;
 use ipnetwork::IpNetwork;
 
 use super::adjacency::Tunnel;
-use super::{
-    Adjacency, Endpoint, GATEWAY_MAC, Kind, Lpm, Networks, PathMtu, Tables, TemplateV4, TemplateV6, Vtep,
-};
+use super::{Adjacency, Endpoint, Kind, Lpm, Networks, PathMtu, Tables, TemplateV4, TemplateV6, Vtep};
 use crate::net::Mac;
+use crate::reply::GATEWAY_MAC;
 use crate::spec::{self, NodeSpec, Via};
 use crate::verdict::DropReason;
 

@@ -12,7 +12,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use ipnetwork::IpNetwork;
 
-pub use adjacency::{Adjacency, GATEWAY_MAC, Kind, TemplateV4, TemplateV6};
+pub use adjacency::{Adjacency, Kind, TemplateV4, TemplateV6};
 pub use compile::compile;
 pub use lpm::Lpm;
 pub use path_mtu::PathMtu;

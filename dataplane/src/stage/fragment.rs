@@ -1,0 +1,27 @@
+//! Too big, and allowed to be cut: IPv4 without DF.
+
+use super::Context;
+use crate::fragment;
+use crate::offload::{Checksum, Offload};
+use crate::packet::Packet;
+use crate::verdict::{DropReason, Verdict};
+
+/// Cuts every packet that is to be fragmented; the pieces behind the first join the batch.
+#[inline(never)]
+pub fn run(batch: &mut Vec<Packet>, cx: &mut Context<'_>) {
+    for index in 0..batch.len() {
+        let packet = &mut batch[index];
+        let Verdict::Fragment { adjacency, mtu } = packet.verdict else { continue };
+        let mut rest = Vec::new();
+        let checksum = packet.offload.checksum;
+        let cut = fragment::fragment_v4(&mut packet.frame, checksum, usize::from(mtu), cx.pool, &mut rest);
+        if cut.is_err() {
+            packet.verdict = Verdict::Drop(DropReason::FragmentFailed);
+            continue;
+        }
+        packet.offload = Offload { checksum: Checksum::Complete, ..Offload::NONE };
+        packet.verdict = Verdict::Forward(adjacency);
+        let pieces: Vec<Packet> = rest.into_iter().map(|frame| packet.with_frame(frame)).collect();
+        batch.extend(pieces);
+    }
+}

@@ -1,0 +1,51 @@
+//! The sender is told: TTL used up, or too big for the way.
+
+use std::net::IpAddr;
+
+use super::Context;
+use crate::offload::Offload;
+use crate::packet::{Packet, Source};
+use crate::reply::icmp_error::{self, IcmpError};
+use crate::tables::{HOST, Tables};
+use crate::verdict::{DropReason, Verdict};
+
+/// Turns packets that cannot go on into errors to their senders, within the budget; the rest is dropped.
+#[inline(never)]
+pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) {
+    for packet in batch.iter_mut() {
+        let (error, reason) = match packet.verdict {
+            Verdict::TooBig(mtu) => (IcmpError::PacketTooBig { mtu: u32::from(mtu) }, DropReason::TooBig),
+            Verdict::Expired => (IcmpError::TimeExceeded, DropReason::TtlExpired),
+            _ => continue,
+        };
+        packet.verdict = tell(packet, error, cx).map_or(Verdict::Drop(reason), Verdict::Forward);
+    }
+}
+
+/// Rewrites the packet into the error; returns the way back to its sender, or `None` when it must not be told.
+fn tell(packet: &mut Packet, error: IcmpError, cx: &mut Context<'_>) -> Option<u32> {
+    let tables = cx.tables;
+    let ours: IpAddr =
+        if packet.headers.is_v6() { tables.gateway_v6?.into() } else { tables.gateway_v4?.into() };
+    let back = way_back(packet, tables)?;
+    if !cx.icmp_budget.allow(packet.headers.source_address(), cx.now_ms) {
+        cx.counters.icmp_limited.add(1);
+        return None;
+    }
+    icmp_error::rewrite(&mut packet.frame, error, ours).ok()?;
+    packet.offload = Offload::NONE;
+    // The outer header of the way back describes the new packet, not the one it was made of.
+    packet.headers.tos = 0;
+    cx.counters.replies.add(1);
+    Some(back)
+}
+
+fn way_back(packet: &Packet, tables: &Tables) -> Option<u32> {
+    match packet.source {
+        Source::Endpoint(index) => Some(tables.endpoints[index as usize].adjacency),
+        Source::Vtep(index) => Some(tables.vteps[index as usize].adjacency),
+        Source::Host => Some(HOST),
+        Source::Direct => tables.route(packet.headers.source_address()),
+        Source::Unknown => None,
+    }
+}

@@ -111,6 +111,12 @@ fn outer_fragments_are_reassembled_by_the_kernel() {
     site.peer.run("ping -c 3 -i 0.2 -W 5 -s 1300 10.9.0.1");
     let stats = worker.stop();
     assert_eq!((stats.tx_errors, stats.rx_dropped), (0, 0));
+    // The counters of IPv4 are two lines, names and values.
+    let counters = site.router.run("cat /proc/net/snmp");
+    let mut ip = counters.lines().filter(|line| line.starts_with("Ip:")).map(str::split_whitespace);
+    let (names, values) = (ip.next().unwrap(), ip.next().unwrap());
+    let created = names.zip(values).find(|(name, _)| *name == "FragCreates").unwrap().1;
+    assert_ne!(created, "0", "the router did cut");
 }
 
 /// Two hosts with canal, wire to wire.

@@ -201,7 +201,7 @@ impl Port for TapPort {
 
     fn receive(&mut self, pool: &mut FramePool, into: &mut Vec<Received>, limit: usize) {
         self.turns = self.turns.wrapping_add(1);
-        if self.turns % FALLBACK_TURNS == 0 {
+        if self.turns.is_multiple_of(FALLBACK_TURNS) {
             for socket in &mut self.fallback {
                 socket.receive(pool, into, limit);
             }

@@ -3,6 +3,8 @@
  * canal_dataplane::net::FlowKey::owner of the same packet; a difference costs a hand-over, no packet.
  */
 
+#define MAX_EXTENSION_HEADERS 8 /* limits::MAX_EXTENSION_HEADERS */
+
 struct flow {
 	__u32 source, target; /* folded to 32 bits, host order */
 	__u16 source_port, target_port;
@@ -57,7 +59,7 @@ static __always_inline int flow_v4(struct __sk_buff *skb, __u32 offset, struct f
 	flow->source = bpf_ntohl(ip.source);
 	flow->target = bpf_ntohl(ip.target);
 	flow->protocol = ip.protocol;
-	if (!(ip.fragment & bpf_htons(IPV4_FRAGMENT)) && ip.protocol != IPPROTO_ICMPV6)
+	if (!(ip.fragment & bpf_htons(IPV4_FRAGMENT)))
 		read_ports(skb, offset + (ip.version_length & 0xf) * 4, flow);
 	return 1;
 }
@@ -70,7 +72,7 @@ static __always_inline __u32 folded(const __be32 *address)
 static __always_inline int flow_v6(struct __sk_buff *skb, __u32 offset, struct flow *flow)
 {
 	struct ipv6_header ip;
-	__u8 extension[4];
+	__u8 extension[4], fragment = 0;
 
 	if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)))
 		return 0;
@@ -79,7 +81,7 @@ static __always_inline int flow_v6(struct __sk_buff *skb, __u32 offset, struct f
 	flow->protocol = ip.next_header;
 	offset += IPV6_HLEN;
 #pragma unroll
-	for (int i = 0; i < 8; i++) { /* limits::MAX_EXTENSION_HEADERS */
+	for (int i = 0; i <= MAX_EXTENSION_HEADERS; i++) {
 		switch (flow->protocol) {
 		case 0:  /* hop by hop */
 		case 43: /* routing */
@@ -87,21 +89,28 @@ static __always_inline int flow_v6(struct __sk_buff *skb, __u32 offset, struct f
 			if (bpf_skb_load_bytes(skb, offset, extension, sizeof(extension)))
 				return 1;
 			offset += (extension[1] + 1) * 8;
-			flow->protocol = extension[0];
+			break;
+		case 51: /* authentication */
+			if (bpf_skb_load_bytes(skb, offset, extension, sizeof(extension)))
+				return 1;
+			offset += (extension[1] + 2) * 4;
 			break;
 		case 44: /* fragment; one with neither offset nor successor is whole (RFC 6946) */
 			if (bpf_skb_load_bytes(skb, offset, extension, sizeof(extension)))
 				return 1;
 			offset += 8;
-			flow->protocol = extension[0];
-			if (extension[2] | (extension[3] & 0xf9))
+			if (extension[2] | (extension[3] & 0xf8)) {
+				flow->protocol = extension[0];
 				return 1;
+			}
+			fragment |= extension[3] & 1;
 			break;
 		default:
-			if (flow->protocol != IPPROTO_ICMP)
+			if (!fragment)
 				read_ports(skb, offset, flow);
 			return 1;
 		}
+		flow->protocol = extension[0];
 	}
 	return 1;
 }

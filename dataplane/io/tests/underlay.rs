@@ -1,45 +1,37 @@
-//! A workload behind the TAP port and a kernel VXLAN device at another host, a router in between.
+//! A workload behind canal's ports and, at another host, a kernel VXLAN device or canal again.
 
 mod common;
 
 use std::net::IpAddr;
 
-use canal_dataplane::net::HashSeed;
-use canal_dataplane::port::{Egress, Ingress, Port, Received};
-use canal_io::bpf::{Steering, Underlay};
-use canal_io::tun::{TapConfig, TapDevice, TapPort};
-use canal_io::udp::{UdpAbilities, UdpConfig, UdpPort};
-use common::daemon::{Both, Worker};
 use common::overlay::Overlay;
+use common::site::{Host, MTU, Wire};
 use common::{Namespace, root, tcp_transfer, veth};
 
-/// What carries the outer packets.
-#[derive(Clone, Copy)]
-enum Wire {
-    Tap,
-    Udp,
-}
-
-/// host — router — peer; a workload at the host, a kernel VXLAN device at the peer, one layer-2 network over both.
+/// host — router — peer with a kernel VXLAN device; one layer-2 network over all.
 struct Site {
-    host: Namespace,
-    #[expect(dead_code, reason = "lives as long as the others")]
+    site: Host,
     router: Namespace,
     peer: Namespace,
-    workload: Namespace,
-    overlay: Overlay,
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
 }
 
 impl Site {
     fn new(v6: bool, outer_checksum: bool) -> Self {
-        let [host, router, peer, workload] = ["host", "router", "peer", "pod"].map(Namespace::new);
-        veth(&host, "eth0", &router, "left");
-        veth(&peer, "eth0", &router, "right");
-        veth(&host, "wl", &workload, "eth0");
         let (left, right, length) =
             if v6 { ("2001:db8:1::", "2001:db8:2::", 64) } else { ("192.0.2.", "198.51.100.", 24) };
+        let (local, remote) = (format!("{left}1"), format!("{right}1"));
+        let overlay =
+            Overlay { local: address(&local), remote: address(&remote), port: 8472, vni: 7, outer_checksum };
+        let site = Host::new(overlay, 1);
+        let [router, peer] = ["router", "peer"].map(Namespace::new);
+        veth(&site.host, "eth0", &router, "left");
+        veth(&peer, "eth0", &router, "right");
         for (namespace, device, net, last) in [
-            (&host, "eth0", left, 1),
+            (&site.host, "eth0", left, 1),
             (&router, "left", left, 9),
             (&router, "right", right, 9),
             (&peer, "eth0", right, 1),
@@ -47,136 +39,123 @@ impl Site {
             let nodad = if v6 { "nodad" } else { "" };
             namespace.ip(&format!("addr add {net}{last}/{length} dev {device} {nodad}"));
         }
-        host.ip(&format!("route add default via {left}9"));
+        site.host.ip(&format!("route add default via {left}9"));
         peer.ip(&format!("route add default via {right}9"));
         router.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
-        let (local, remote) = (format!("{left}1"), format!("{right}1"));
         peer.ip(&format!(
             "link add vx0 type vxlan id 7 dstport 8472 local {remote} remote {local} nolearning udp6zerocsumrx"
         ));
-        peer.ip("link set vx0 up");
+        peer.ip(&format!("link set vx0 mtu {MTU} up"));
         peer.ip("addr add 10.9.0.2/24 dev vx0");
-        workload.ip("addr add 10.9.0.1/24 dev eth0");
-        for namespace in [&peer, &workload] {
-            let device = if std::ptr::eq(namespace, &peer) { "vx0" } else { "eth0" };
-            namespace.ip(&format!("link set {device} mtu 1430"));
-        }
-        let address = |text: &str| text.parse::<IpAddr>().unwrap();
-        let overlay =
-            Overlay { local: address(&local), remote: address(&remote), port: 8472, vni: 7, outer_checksum };
-        Self { host, router, peer, workload, overlay }
+        Self { site, router, peer }
     }
 
-    fn underlay(&self) -> Underlay {
-        Underlay {
-            ifindex: self.host.ifindex("eth0"),
-            vtep_v4: match self.overlay.local {
-                IpAddr::V4(address) => Some(address),
-                IpAddr::V6(_) => None,
-            },
-            vtep_v6: match self.overlay.local {
-                IpAddr::V6(address) => Some(address),
-                IpAddr::V4(_) => None,
-            },
-            vxlan_port: self.overlay.port,
-            pod_subnets_v4: Vec::new(),
-            pod_subnets_v6: Vec::new(),
-        }
+    fn talk(&self, wire: Wire) {
+        let worker = self.site.join(wire);
+        let workload = &self.site.workload;
+        workload.run("ping -c 2 -i 0.2 -W 5 10.9.0.2");
+        tcp_transfer(workload, &self.peer, "10.9.0.2:7000", 20_000_000);
+        tcp_transfer(&self.peer, workload, "10.9.0.1:7000", 20_000_000);
+        assert!(worker.largest_frame() > 30_000, "super-frames stay whole: {}", worker.largest_frame());
+        let stats = worker.stop();
+        assert_eq!((stats.tx_errors, stats.tx_full), (0, 0));
     }
-
-    fn join(&self, wire: Wire) -> Worker {
-        match wire {
-            Wire::Tap => self.join_by_tap(),
-            Wire::Udp => self.join_by_udp(),
-        }
-    }
-
-    fn join_by_udp(&self) -> Worker {
-        let (workload, underlay) = (self.host.ifindex("wl"), self.underlay());
-        let open = move || {
-            let config = TapConfig { forbid_tunnel_gso: true, ..TapConfig::new(1, 1430) };
-            let (device, mut queues) = TapDevice::create(&config).unwrap();
-            let mut steering = Steering::open(&device, &queues, HashSeed(1, 2), None).unwrap();
-            steering.attach_workload(workload).unwrap();
-            let tap = TapPort::new(&device, queues.remove(0), steering.next_hops());
-            let config = UdpConfig::new(underlay.vtep_v4, underlay.vtep_v6, underlay.vxlan_port);
-            let udp = UdpPort::open(&config).unwrap();
-            assert_eq!(udp.abilities(), UdpAbilities { gro: true, segments: 128 });
-            (Both { tap, udp }, steering)
-        };
-        self.run(open)
-    }
-
-    fn join_by_tap(&self) -> Worker {
-        let (workload, underlay) = (self.host.ifindex("wl"), self.underlay());
-        let open = move || {
-            let (device, mut queues) = TapDevice::create(&TapConfig::new(1, 1430)).unwrap();
-            assert!(device.abilities.tunnel_gso, "{:?}", device.abilities);
-            let mut steering = Steering::open(&device, &queues, HashSeed(1, 2), None).unwrap();
-            steering.attach_workload(workload).unwrap();
-            steering.set_underlay(Some(underlay)).unwrap();
-            assert_eq!(steering.attached().len(), 3);
-            (TapPort::new(&device, queues.remove(0), steering.next_hops()), steering)
-        };
-        self.run(open)
-    }
-
-    fn run<P: Port, K>(&self, open: impl FnOnce() -> (P, K) + Send + 'static) -> Worker {
-        let (workload, overlay) = (self.host.ifindex("wl"), self.overlay);
-        Worker::start(&self.host, open, move |packet: &mut Received| match packet.ingress {
-            Ingress::Workload(_) => {
-                overlay.encapsulate(packet, 0);
-                Some(Egress::Underlay)
-            }
-            Ingress::Underlay => overlay.decapsulate(packet).then_some(Egress::Workload(workload)),
-            _ => None,
-        })
-    }
-}
-
-fn a_kernel_vxlan_peer_talks_with_the_workload(wire: Wire, v6: bool, outer_checksum: bool) {
-    let site = Site::new(v6, outer_checksum);
-    let worker = site.join(wire);
-    site.workload.run("ping -c 2 -i 0.2 -W 5 10.9.0.2");
-    tcp_transfer(&site.workload, &site.peer, "10.9.0.2:7000", 20_000_000);
-    tcp_transfer(&site.peer, &site.workload, "10.9.0.1:7000", 20_000_000);
-    assert!(worker.largest_frame() > 30_000, "super-frames stay whole: {}", worker.largest_frame());
-    let stats = worker.stop();
-    assert_eq!((stats.tx_errors, stats.tx_full), (0, 0));
 }
 
 #[test]
 fn a_kernel_vxlan_peer_over_ipv4() {
     if root("a_kernel_vxlan_peer_over_ipv4") {
-        a_kernel_vxlan_peer_talks_with_the_workload(Wire::Tap, false, false);
+        Site::new(false, false).talk(Wire::Tap);
     }
 }
 
 #[test]
 fn a_kernel_vxlan_peer_over_ipv4_with_outer_checksums() {
     if root("a_kernel_vxlan_peer_over_ipv4_with_outer_checksums") {
-        a_kernel_vxlan_peer_talks_with_the_workload(Wire::Tap, false, true);
+        Site::new(false, true).talk(Wire::Tap);
     }
 }
 
 #[test]
 fn a_kernel_vxlan_peer_over_ipv6() {
     if root("a_kernel_vxlan_peer_over_ipv6") {
-        a_kernel_vxlan_peer_talks_with_the_workload(Wire::Tap, true, false);
-        a_kernel_vxlan_peer_talks_with_the_workload(Wire::Tap, true, true);
+        Site::new(true, false).talk(Wire::Tap);
+        Site::new(true, true).talk(Wire::Tap);
     }
 }
 
 #[test]
 fn a_kernel_vxlan_peer_over_ipv4_by_udp_sockets() {
     if root("a_kernel_vxlan_peer_over_ipv4_by_udp_sockets") {
-        a_kernel_vxlan_peer_talks_with_the_workload(Wire::Udp, false, false);
+        Site::new(false, false).talk(Wire::Udp);
     }
 }
 
 #[test]
 fn a_kernel_vxlan_peer_over_ipv6_by_udp_sockets() {
     if root("a_kernel_vxlan_peer_over_ipv6_by_udp_sockets") {
-        a_kernel_vxlan_peer_talks_with_the_workload(Wire::Udp, true, false);
+        Site::new(true, false).talk(Wire::Udp);
+    }
+}
+
+/// Outer fragments take the kernel's way: reassembled there, they reach the daemon by its socket.
+#[test]
+fn outer_fragments_are_reassembled_by_the_kernel() {
+    if !root("outer_fragments_are_reassembled_by_the_kernel") {
+        return;
+    }
+    let site = Site::new(false, false);
+    // The router cuts what the peer sends, which has no DF; the way back is wide.
+    site.router.ip("route replace 192.0.2.0/24 dev left mtu lock 900");
+    let worker = site.site.join(Wire::Tap);
+    site.peer.run("ping -c 3 -i 0.2 -W 5 -s 1300 10.9.0.1");
+    let stats = worker.stop();
+    assert_eq!((stats.tx_errors, stats.rx_dropped), (0, 0));
+    // The counters of IPv4 are two lines, names and values.
+    let counters = site.router.run("cat /proc/net/snmp");
+    let mut ip = counters.lines().filter(|line| line.starts_with("Ip:")).map(str::split_whitespace);
+    let (names, values) = (ip.next().unwrap(), ip.next().unwrap());
+    let created = names.zip(values).find(|(name, _)| *name == "FragCreates").unwrap().1;
+    assert_ne!(created, "0", "the router did cut");
+}
+
+/// Two hosts with canal, wire to wire.
+fn two_hosts_talk(a: Wire, b: Wire) {
+    let (left, right) = (address("192.0.2.1"), address("192.0.2.2"));
+    let overlay = Overlay { local: left, remote: right, port: 4789, vni: 9, outer_checksum: false };
+    let reverse = Overlay { local: right, remote: left, ..overlay };
+    let (one, two) = (Host::new(overlay, 1), Host::new(reverse, 2));
+    veth(&one.host, "eth0", &two.host, "eth0");
+    one.host.ip("addr add 192.0.2.1/24 dev eth0");
+    two.host.ip("addr add 192.0.2.2/24 dev eth0");
+    let (first, second) = (one.join(a), two.join(b));
+    one.workload.run("ping -c 2 -i 0.2 -W 5 10.9.0.2");
+    tcp_transfer(&one.workload, &two.workload, "10.9.0.2:7000", 20_000_000);
+    tcp_transfer(&two.workload, &one.workload, "10.9.0.1:7000", 20_000_000);
+    for worker in [first, second] {
+        assert!(worker.largest_frame() > 30_000);
+        let stats = worker.stop();
+        assert_eq!((stats.tx_errors, stats.tx_full, stats.rx_dropped), (0, 0, 0));
+    }
+}
+
+#[test]
+fn both_by_tap() {
+    if root("both_by_tap") {
+        two_hosts_talk(Wire::Tap, Wire::Tap);
+    }
+}
+
+#[test]
+fn both_by_udp_sockets() {
+    if root("both_by_udp_sockets") {
+        two_hosts_talk(Wire::Udp, Wire::Udp);
+    }
+}
+
+#[test]
+fn one_by_udp_sockets_the_other_by_tap() {
+    if root("one_by_udp_sockets_the_other_by_tap") {
+        two_hosts_talk(Wire::Udp, Wire::Tap);
     }
 }

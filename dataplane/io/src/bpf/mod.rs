@@ -2,6 +2,8 @@
 
 mod link_kind;
 mod programs;
+#[cfg(test)]
+mod queue_test;
 mod settings;
 mod steering;
 

@@ -184,14 +184,20 @@ impl Steering {
         alive
     }
 
-    /// Names of the programs of others at the ingress of `ifindex`, in the order in which they run behind ours.
-    pub fn others(&self, ifindex: IfIndex) -> Vec<String> {
+    /// Names of the programs of others at the ingress of `ifindex`, in the order in which they run. Ours runs before them,
+    /// so that they see what it leaves.
+    pub fn others(&mut self, ifindex: IfIndex) -> Vec<String> {
         let Ok(name) = name_of(ifindex) else { return Vec::new() };
-        let Ok((_, programs)) = SchedClassifier::query_tcx(&name, TcAttachType::Ingress) else {
+        let Ok((_, there)) = SchedClassifier::query_tcx(&name, TcAttachType::Ingress) else {
             return Vec::new();
         };
-        let names = programs.iter().map(|p| p.name_as_str().unwrap_or("(not text)").to_owned());
-        names.filter(|n| Hook::ALL.iter().all(|hook| hook.program() != n)).collect()
+        let ours = Hook::ALL.map(|hook| self.program_id(hook));
+        let foreign = there.iter().filter(|program| !ours.contains(&Some(program.id())));
+        foreign.map(|program| program.name_as_str().unwrap_or("(not text)").to_owned()).collect()
+    }
+
+    fn program_id(&mut self, hook: Hook) -> Option<u32> {
+        Some(self.programs.classifier(hook).ok()?.info().ok()?.id())
     }
 
     fn is_alive(&mut self, attachment: Attachment) -> bool {
@@ -199,12 +205,9 @@ impl Steering {
         if self.mode == AttachMode::Clsact {
             return true;
         }
-        let ours = self.programs.classifier(attachment.hook).and_then(|p| p.info()).map(|info| info.id());
+        let ours = self.program_id(attachment.hook);
         let there = SchedClassifier::query_tcx(&name, TcAttachType::Ingress);
-        match (ours, there) {
-            (Ok(ours), Ok((_, there))) => there.iter().any(|p| p.id() == ours),
-            _ => false,
-        }
+        there.is_ok_and(|(_, there)| there.iter().any(|program| Some(program.id()) == ours))
     }
 
     fn attach(&mut self, ifindex: IfIndex, hook: Hook) -> Result<(), SteeringError> {
@@ -267,8 +270,9 @@ fn remove_leftovers(except: IfIndex) {
 }
 
 fn name_of(ifindex: IfIndex) -> Result<String, SteeringError> {
-    let name = nix::net::if_::if_indextoname(ifindex).map_err(|_| SteeringError::NoInterface(ifindex))?;
-    name.into_string().map_err(|_| SteeringError::NoInterface(ifindex))
+    let name = nix::net::if_::if_indextoname(ifindex).ok().and_then(|name| name.into_string().ok());
+    // nix 0.31 takes the null pointer of a failure for success and gives an empty name.
+    name.filter(|name| !name.is_empty()).ok_or(SteeringError::NoInterface(ifindex))
 }
 
 /// A veth whose other end is in another namespace takes frames at that end, which saves a pass through the backlog;

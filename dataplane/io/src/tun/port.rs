@@ -8,13 +8,14 @@ use std::sync::Arc;
 use canal_dataplane::frame::{Frame, FramePool};
 use canal_dataplane::limits::ETHERNET;
 use canal_dataplane::net::Mac;
-use canal_dataplane::offload::{Caps, Checksum, Offload};
+use canal_dataplane::offload::{Caps, Checksum, GsoKind, Offload};
 use canal_dataplane::port::{Egress, Ingress, Outgoing, Port, PortStats, Received};
 use nix::errno::Errno;
 
 use super::device::{TapDevice, TapQueue};
 use super::{tag, vnet_hdr};
 use crate::bpf::NextHops;
+use crate::udp::{Outer, UdpReceiver, unpack};
 
 /// A worker's queue of the TAP device.
 pub struct TapPort {
@@ -24,8 +25,13 @@ pub struct TapPort {
     caps: Caps,
     next_hops: Arc<NextHops>,
     known_next_hops: HashMap<Ipv6Addr, u32>,
+    fallback: Vec<UdpReceiver>,
+    turns: u32,
     stats: PortStats,
 }
+
+/// Turns of the loop between two looks at the fallback sockets: there is hardly ever something.
+const FALLBACK_TURNS: u32 = 64;
 
 impl AsFd for TapPort {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -43,7 +49,52 @@ impl TapPort {
             caps: device.abilities.caps(),
             next_hops,
             known_next_hops: HashMap::new(),
+            fallback: Vec::new(),
+            turns: 0,
             stats: PortStats::default(),
+        }
+    }
+
+    /// Receives from these sockets at the VXLAN port as well: what the steering program leaves to the kernel (outer
+    /// fragments, IPv4 options, IPv6 extension headers) arrives there. One worker is enough. They also keep the port
+    /// taken, so that nobody answers our peers with "port unreachable". Replaces those given before.
+    pub fn set_fallback(&mut self, sockets: Vec<UdpReceiver>) {
+        self.fallback = sockets;
+    }
+
+    /// The fallback sockets, for [`crate::waiter::Waiter::watch`].
+    pub fn fallback(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.fallback.iter().map(AsFd::as_fd)
+    }
+
+    /// Appends a frame that was read. Several VXLAN datagrams under one outer header (a sender on this machine used
+    /// UDP_SEGMENT, or the NIC coalesced them) are taken apart.
+    fn deliver(
+        &mut self,
+        frame: Frame,
+        offload: Offload,
+        ingress: Ingress,
+        pool: &mut FramePool,
+        into: &mut Vec<Received>,
+    ) {
+        self.stats.rx_frames += 1;
+        self.stats.rx_bytes += frame.len() as u64;
+        match offload.gso {
+            Some(gso) if ingress == Ingress::Underlay && offload.tunnel.is_none() => {
+                match Outer::read(frame.data()) {
+                    Some(outer) if gso.kind == GsoKind::Udp => {
+                        self.stats.rx_dropped += unpack(frame, outer.len(), gso.size.into(), pool, into);
+                    }
+                    _ => {
+                        self.stats.rx_dropped += 1;
+                        pool.give(frame);
+                    }
+                }
+            }
+            _ => {
+                let offload = if ingress == Ingress::Underlay { underlay_offload(offload) } else { offload };
+                into.push(Received { frame, offload, ingress });
+            }
         }
     }
 
@@ -149,15 +200,17 @@ impl Port for TapPort {
     }
 
     fn receive(&mut self, pool: &mut FramePool, into: &mut Vec<Received>, limit: usize) {
+        self.turns = self.turns.wrapping_add(1);
+        if self.turns.is_multiple_of(FALLBACK_TURNS) {
+            for socket in &mut self.fallback {
+                socket.receive(pool, into, limit);
+            }
+        }
         for _ in 0..limit {
             let Some(mut frame) = pool.take() else { return };
             match self.read(&mut frame) {
                 Ok(Some((offload, ingress))) => {
-                    self.stats.rx_frames += 1;
-                    self.stats.rx_bytes += frame.len() as u64;
-                    let offload =
-                        if ingress == Ingress::Underlay { underlay_offload(offload) } else { offload };
-                    into.push(Received { frame, offload, ingress });
+                    self.deliver(frame, offload, ingress, pool, into);
                 }
                 Ok(None) => {
                     self.stats.rx_dropped += 1;
@@ -182,6 +235,12 @@ impl Port for TapPort {
     }
 
     fn stats(&self) -> PortStats {
-        self.stats
+        let mut stats = self.stats;
+        for received in self.fallback.iter().map(UdpReceiver::stats) {
+            stats.rx_frames += received.rx_frames;
+            stats.rx_bytes += received.rx_bytes;
+            stats.rx_dropped += received.rx_dropped;
+        }
+        stats
     }
 }

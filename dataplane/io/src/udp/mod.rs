@@ -10,6 +10,8 @@ mod run;
 mod socket;
 mod unpack;
 
+pub(crate) use outer::Outer;
 pub use port::{UdpAbilities, UdpConfig, UdpPort};
 pub use receiver::UdpReceiver;
 pub use socket::UdpError;
+pub(crate) use unpack::unpack;

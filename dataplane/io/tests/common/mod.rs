@@ -3,6 +3,7 @@
 
 pub mod daemon;
 pub mod overlay;
+pub mod site;
 
 use std::fs::File;
 use std::io;

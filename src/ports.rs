@@ -90,10 +90,8 @@ impl OpenPorts {
     /// # Errors
     /// When the kernel refuses, or cannot do what was asked for.
     pub fn open(config: &Config, seed: HashSeed) -> Result<Self, PortError> {
-        let tap = TapConfig {
-            name: config.device.clone(),
-            ..TapConfig::new(config.workers as usize, FIRST_MTU)
-        };
+        let tap =
+            TapConfig { name: config.device.clone(), ..TapConfig::new(config.workers as usize, FIRST_MTU) };
         let name = || config.device.clone();
         let (device, queues) =
             TapDevice::create(&tap).map_err(|source| PortError::Tap { device: name(), source })?;
@@ -107,11 +105,15 @@ impl OpenPorts {
     pub fn describe_steering(&self) -> String {
         let mode = match self.steering.mode() {
             AttachMode::Tcx => "TCX links",
-            AttachMode::Clsact => "clsact filters (a kernel before 6.6: they outlive kill -9 until the next start)",
+            AttachMode::Clsact => {
+                "clsact filters (a kernel before 6.6: they outlive kill -9 until the next start)"
+            }
         };
         match self.steering.queue_program() {
             Ok(()) => format!("{mode}; a program picks the queue of each flow's worker"),
-            Err(error) => format!("{mode}; the kernel refuses our queue program (error {error}), workers hand over"),
+            Err(error) => {
+                format!("{mode}; the kernel refuses our queue program (error {error}), workers hand over")
+            }
         }
     }
 }
@@ -132,7 +134,9 @@ fn choose(choice: PortChoice, abilities: TapAbilities) -> Result<Chosen, PortErr
         }
         (PortChoice::Auto, false) => chosen(
             UnderlayPort::Udp,
-            &format!("the kernel refuses super-frames inside UDP tunnels on TAP devices (error {refused}; Linux 6.17 takes them)"),
+            &format!(
+                "the kernel refuses super-frames inside UDP tunnels on TAP devices (error {refused}; Linux 6.17 takes them)"
+            ),
         ),
     }
 }

@@ -40,7 +40,8 @@ mod tests {
 
     #[tokio::test]
     async fn probes_say_what_flannel_says() {
-        let readiness = Arc::new(Mutex::new(Readiness { ready: false, reasons: vec!["no lease yet".into()] }));
+        let readiness =
+            Arc::new(Mutex::new(Readiness { ready: false, reasons: vec!["no lease yet".into()] }));
         let asked = Arc::clone(&readiness);
         let address = tests::start(router(move || asked.lock().unwrap().clone()), LIFETIME).await;
         assert_eq!(tests::fetch(address, "/healthz").await, (200, "flanneld is running".into()));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use canal_control::edge::{Edge, EdgeError, EdgeFailure, EdgePlan, EdgeReport, UnderlayPlan};
@@ -12,7 +12,7 @@ use canal_io::udp::{UdpConfig, UdpError, UdpPort, UdpReceiver};
 use ipnetwork::IpNetwork;
 
 use crate::config::PortChoice;
-use crate::ports::{Chosen, UnderlayPort};
+use crate::ports::{Chosen, ChosenPort, UnderlayPort};
 use crate::worker_thread::{Order, Stuck, WorkerHandle};
 
 /// The worker whose sockets catch outer fragments: they are few, and any worker may handle them.
@@ -25,9 +25,6 @@ struct Bound {
     v6: Option<Ipv6Addr>,
     port: u16,
 }
-
-/// Which underlay port is in use; read by those who show it.
-pub type ChosenPort = Arc<Mutex<Chosen>>;
 
 /// The kernel ports as the control side sees them.
 pub struct KernelEdge {
@@ -63,10 +60,6 @@ impl KernelEdge {
         Self { steering, workers, choice, chosen, dont_fragment, sockets: None }
     }
 
-    fn port(&self) -> UnderlayPort {
-        self.chosen.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).port
-    }
-
     fn workloads(&mut self, wanted: &BTreeSet<IfIndex>, report: &mut EdgeReport) {
         let there = self.steering.attached().into_iter().filter(|there| there.hook == Hook::Workload);
         for ifindex in there.map(|there| there.ifindex).filter(|there| !wanted.contains(there)) {
@@ -88,7 +81,7 @@ impl KernelEdge {
             return self.close_sockets();
         };
         let bound = plan.port.map(|port| Bound { v4: plan.v4, v6: plan.v6, port });
-        match self.port() {
+        match self.chosen.get().port {
             UnderlayPort::Udp => {
                 // Peers with direct routing send plain packets; they come through the TAP device all the same.
                 self.steering.set_underlay(Some(steered(plan, false)))?;
@@ -113,12 +106,11 @@ impl KernelEdge {
         if self.choice != PortChoice::Auto {
             return Err(error.into());
         }
-        self.open_sockets(bound)?;
         let why = format!("{} cannot be steered: {}", plan.name, chain(&error));
         tracing::warn!(port = "udp", why, "underlay port changed");
-        *self.chosen.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) =
-            Chosen { port: UnderlayPort::Udp, why };
-        Ok(())
+        self.close_sockets()?;
+        self.chosen.set(Chosen { port: UnderlayPort::Udp, why, udp: None });
+        self.open_sockets(bound)
     }
 
     /// Sockets of the UDP port, for each worker.
@@ -132,6 +124,7 @@ impl KernelEdge {
         // All or none: flows are spread over the sockets there are.
         let ports = self.workers.iter().map(|_| UdpPort::open(&config)).collect::<Result<Vec<_>, _>>()?;
         if let Some(port) = ports.first() {
+            self.chosen.set(Chosen { udp: Some(port.abilities()), ..self.chosen.get() });
             tracing::info!(port = to.port, v4 = ?to.v4, v6 = ?to.v6, abilities = ?port.abilities(), "UDP sockets open");
         }
         for (worker, port) in self.workers.iter().zip(ports) {

@@ -1,1 +1,3 @@
+//! `canal-fwd`, the daemon.
+
 fn main() {}

@@ -1,12 +1,14 @@
 //! The kernel ports of the daemon: the TAP device with its steering, and the choice of the underlay port.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use canal_dataplane::frame::FramePool;
 use canal_dataplane::net::HashSeed;
 use canal_dataplane::offload::Caps;
 use canal_dataplane::port::{Outgoing, Port, PortStats, Received};
 use canal_io::bpf::{AttachMode, Steering, SteeringError};
 use canal_io::tun::{Shortfall, TapAbilities, TapConfig, TapDevice, TapError, TapPort, TapQueue};
-use canal_io::udp::UdpReceiver;
+use canal_io::udp::{UdpAbilities, UdpReceiver};
 
 use crate::config::{Config, PortChoice};
 
@@ -39,6 +41,34 @@ pub struct Chosen {
     pub port: UnderlayPort,
     /// For humans.
     pub why: String,
+    /// What the kernel does for the UDP sockets, once there are any.
+    pub udp: Option<UdpAbilities>,
+}
+
+/// The underlay port in use: written by the edge, read by those who show it.
+#[derive(Clone, Debug)]
+pub struct ChosenPort(Arc<Mutex<Chosen>>);
+
+impl ChosenPort {
+    /// Starts with `chosen`.
+    pub fn new(chosen: Chosen) -> Self {
+        Self(Arc::new(Mutex::new(chosen)))
+    }
+
+    /// As of now.
+    pub fn get(&self) -> Chosen {
+        self.lock().clone()
+    }
+
+    /// The port is another one, or its sockets are.
+    pub fn set(&self, chosen: Chosen) {
+        *self.lock() = chosen;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Chosen> {
+        // A value replaced whole is never half-written.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Why the ports could not be opened.
@@ -62,7 +92,7 @@ pub enum PortError {
         device: String,
         /// Why.
         #[source]
-        source: SteeringError,
+        source: Box<SteeringError>,
     },
     /// `--port tap` on a kernel that would make it slower than anything else.
     #[error(
@@ -90,16 +120,14 @@ impl OpenPorts {
     /// # Errors
     /// When the kernel refuses, or cannot do what was asked for.
     pub fn open(config: &Config, seed: HashSeed) -> Result<Self, PortError> {
-        let tap = TapConfig {
-            name: config.device.clone(),
-            ..TapConfig::new(config.workers as usize, FIRST_MTU)
-        };
+        let tap =
+            TapConfig { name: config.device.clone(), ..TapConfig::new(config.workers as usize, FIRST_MTU) };
         let name = || config.device.clone();
         let (device, queues) =
             TapDevice::create(&tap).map_err(|source| PortError::Tap { device: name(), source })?;
         let chosen = choose(config.port, device.abilities)?;
         let steering = Steering::open(&device, &queues, seed, None)
-            .map_err(|source| PortError::Steering { device: name(), source })?;
+            .map_err(|error| PortError::Steering { device: name(), source: Box::new(error) })?;
         Ok(Self { device, queues, steering, chosen })
     }
 
@@ -107,11 +135,15 @@ impl OpenPorts {
     pub fn describe_steering(&self) -> String {
         let mode = match self.steering.mode() {
             AttachMode::Tcx => "TCX links",
-            AttachMode::Clsact => "clsact filters (a kernel before 6.6: they outlive kill -9 until the next start)",
+            AttachMode::Clsact => {
+                "clsact filters (a kernel before 6.6: they outlive kill -9 until the next start)"
+            }
         };
         match self.steering.queue_program() {
             Ok(()) => format!("{mode}; a program picks the queue of each flow's worker"),
-            Err(error) => format!("{mode}; the kernel refuses our queue program (error {error}), workers hand over"),
+            Err(error) => {
+                format!("{mode}; the kernel refuses our queue program (error {error}), workers hand over")
+            }
         }
     }
 }
@@ -122,7 +154,7 @@ fn choose(choice: PortChoice, abilities: TapAbilities) -> Result<Chosen, PortErr
         Some(Shortfall::Kernel(error)) => error,
         Some(Shortfall::Forbidden) | None => 0,
     };
-    let chosen = |port, why: &str| Ok(Chosen { port, why: why.to_owned() });
+    let chosen = |port, why: &str| Ok(Chosen { port, why: why.to_owned(), udp: None });
     match (choice, abilities.tunnel_gso) {
         (PortChoice::Udp, _) => chosen(UnderlayPort::Udp, "asked for by --port udp"),
         (PortChoice::Tap, true) => chosen(UnderlayPort::Tap, "asked for by --port tap"),
@@ -132,7 +164,9 @@ fn choose(choice: PortChoice, abilities: TapAbilities) -> Result<Chosen, PortErr
         }
         (PortChoice::Auto, false) => chosen(
             UnderlayPort::Udp,
-            &format!("the kernel refuses super-frames inside UDP tunnels on TAP devices (error {refused}; Linux 6.17 takes them)"),
+            &format!(
+                "the kernel refuses super-frames inside UDP tunnels on TAP devices (error {refused}; Linux 6.17 takes them)"
+            ),
         ),
     }
 }

@@ -17,7 +17,7 @@ use canal_io::clock::coarse_ms;
 use canal_io::mailbox::{Mailbox, mailboxes};
 use canal_io::tun::{TapDevice, TapPort, TapQueue};
 use canal_io::udp::{UdpPort, UdpReceiver};
-use canal_io::waiter::{Wake, Waiter};
+use canal_io::waiter::{Waiter, Wake};
 use canal_io::{affinity, bpf::NextHops};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use tokio::sync::oneshot;
@@ -116,7 +116,6 @@ impl WorkerHandle {
 }
 
 /// What all workers have in common.
-#[derive(Debug)]
 pub struct Plan<'a> {
     /// Keys of the flow hashes.
     pub seed: HashSeed,
@@ -255,9 +254,7 @@ impl Turn {
             }
             if idle {
                 let (mailbox, orders) = (&self.mailbox, &self.orders);
-                if let Err(error) =
-                    self.waiter.idle(SLEEP_MS, || !mailbox.is_empty() || !orders.is_empty())
-                {
+                if let Err(error) = self.waiter.idle(SLEEP_MS, || !mailbox.is_empty() || !orders.is_empty()) {
                     // Waiting is impossible; working by polling would burn a core for nothing.
                     panic!("worker {} cannot wait for its ports: {error}", self.config.index);
                 }
@@ -284,7 +281,7 @@ impl Turn {
         let handled = worker.poll(self.tables.load(), coarse_ms(), &mut ports, handover);
         for (to, received) in handover.drain(..) {
             if let Err(undelivered) = self.mailbox.send(to, received) {
-                self.counters.drop(DropReason::HandoverFull);
+                Counters::drop(&self.counters, DropReason::HandoverFull);
                 worker.pool().give(undelivered.frame);
             }
         }

@@ -1,0 +1,264 @@
+//! Carries the control side's plans out on the kernel ports.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use canal_control::edge::{Edge, EdgeError, EdgeFailure, EdgePlan, EdgeReport, UnderlayPlan};
+use canal_dataplane::port::IfIndex;
+use canal_io::bpf::{Hook, Steering, SteeringError, Underlay};
+use canal_io::udp::{UdpConfig, UdpError, UdpPort, UdpReceiver};
+use ipnetwork::IpNetwork;
+
+use crate::config::PortChoice;
+use crate::ports::{Chosen, ChosenPort, UnderlayPort};
+use crate::worker_thread::{Order, Stuck, WorkerHandle};
+
+/// The worker whose sockets catch outer fragments: they are few, and any worker may handle them.
+const STRAYS: usize = 0;
+
+/// Addresses that sockets are bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Bound {
+    v4: Option<Ipv4Addr>,
+    v6: Option<Ipv6Addr>,
+    port: u16,
+}
+
+/// The kernel ports as the control side sees them.
+pub struct KernelEdge {
+    steering: Steering,
+    workers: Arc<[WorkerHandle]>,
+    choice: PortChoice,
+    chosen: ChosenPort,
+    dont_fragment: bool,
+    /// What the sockets of the workers are bound to.
+    sockets: Option<Bound>,
+}
+
+/// Why a plan's underlay part could not be carried out.
+#[derive(Debug, thiserror::Error)]
+enum UnderlayError {
+    #[error(transparent)]
+    Steering(#[from] SteeringError),
+    #[error(transparent)]
+    Udp(#[from] UdpError),
+    #[error(transparent)]
+    Stuck(#[from] Stuck),
+}
+
+impl KernelEdge {
+    /// Nothing is taken from any interface until the first plan.
+    pub fn new(
+        steering: Steering,
+        workers: Arc<[WorkerHandle]>,
+        choice: PortChoice,
+        chosen: ChosenPort,
+        dont_fragment: bool,
+    ) -> Self {
+        Self { steering, workers, choice, chosen, dont_fragment, sockets: None }
+    }
+
+    fn workloads(&mut self, wanted: &BTreeSet<IfIndex>, report: &mut EdgeReport) {
+        let there = self.steering.attached().into_iter().filter(|there| there.hook == Hook::Workload);
+        for ifindex in there.map(|there| there.ifindex).filter(|there| !wanted.contains(there)) {
+            if let Err(error) = self.steering.detach_workload(ifindex) {
+                report.failed.push(failure(ifindex, false, &error));
+            }
+        }
+        for &ifindex in wanted {
+            match self.steering.attach_workload(ifindex) {
+                Ok(()) => drop(report.workloads.insert(ifindex)),
+                Err(error) => report.failed.push(failure(ifindex, false, &error)),
+            }
+        }
+    }
+
+    fn underlay(&mut self, plan: Option<&UnderlayPlan>) -> Result<(), UnderlayError> {
+        let Some(plan) = plan else {
+            self.steering.set_underlay(None)?;
+            return self.close_sockets();
+        };
+        let bound = plan.port.map(|port| Bound { v4: plan.v4, v6: plan.v6, port });
+        match self.chosen.get().port {
+            UnderlayPort::Udp => {
+                // Peers with direct routing send plain packets; they come through the TAP device all the same.
+                self.steering.set_underlay(Some(steered(plan, false)))?;
+                self.open_sockets(bound)
+            }
+            UnderlayPort::Tap => {
+                if let Err(error) = self.steering.set_underlay(Some(steered(plan, true))) {
+                    return self.fall_back(plan, bound, error);
+                }
+                self.catch_strays(bound)
+            }
+        }
+    }
+
+    /// With `--port auto` an interface that cannot be steered (no Ethernet, say) is no reason to give up.
+    fn fall_back(
+        &mut self,
+        plan: &UnderlayPlan,
+        bound: Option<Bound>,
+        error: SteeringError,
+    ) -> Result<(), UnderlayError> {
+        if self.choice != PortChoice::Auto {
+            return Err(error.into());
+        }
+        let why = format!("{} cannot be steered: {}", plan.name, chain(&error));
+        tracing::warn!(port = "udp", why, "underlay port changed");
+        self.close_sockets()?;
+        self.chosen.set(Chosen { port: UnderlayPort::Udp, why, udp: None });
+        self.open_sockets(bound)
+    }
+
+    /// Sockets of the UDP port, for each worker.
+    fn open_sockets(&mut self, bound: Option<Bound>) -> Result<(), UnderlayError> {
+        if bound == self.sockets {
+            return Ok(());
+        }
+        let Some(to) = bound else { return self.close_sockets() };
+        let config =
+            UdpConfig { dont_fragment: self.dont_fragment, ..UdpConfig::new(to.v4, to.v6, to.port) };
+        // All or none: flows are spread over the sockets there are.
+        let ports = self.workers.iter().map(|_| UdpPort::open(&config)).collect::<Result<Vec<_>, _>>()?;
+        if let Some(port) = ports.first() {
+            self.chosen.set(Chosen { udp: Some(port.abilities()), ..self.chosen.get() });
+            tracing::info!(port = to.port, v4 = ?to.v4, v6 = ?to.v6, abilities = ?port.abilities(), "UDP sockets open");
+        }
+        for (worker, port) in self.workers.iter().zip(ports) {
+            worker.order(Order::Underlay(Some(Box::new(port))))?;
+        }
+        self.sockets = bound;
+        Ok(())
+    }
+
+    /// Sockets at the VXLAN port beside the TAP port: they get what the kernel put together from fragments, and keep it
+    /// from answering "port unreachable". The port works without, only not for fragments.
+    fn catch_strays(&mut self, bound: Option<Bound>) -> Result<(), UnderlayError> {
+        if bound == self.sockets {
+            return Ok(());
+        }
+        let addresses = |to: Bound| to.v4.map(IpAddr::from).into_iter().chain(to.v6.map(IpAddr::from));
+        let mut strays = Vec::new();
+        for (address, port) in bound.into_iter().flat_map(|to| addresses(to).map(move |a| (a, to.port))) {
+            match UdpReceiver::open(address, port) {
+                Ok(stray) => strays.push(stray),
+                Err(error) => {
+                    let why = chain(&error);
+                    tracing::warn!(why, "outer fragments will be lost: no socket at the VXLAN port");
+                }
+            }
+        }
+        self.workers[STRAYS].order(Order::Strays(strays))?;
+        self.sockets = bound;
+        Ok(())
+    }
+
+    fn close_sockets(&mut self) -> Result<(), UnderlayError> {
+        if self.sockets.is_none() {
+            return Ok(());
+        }
+        for worker in self.workers.iter() {
+            worker.order(Order::Underlay(None))?;
+            worker.order(Order::Strays(Vec::new()))?;
+        }
+        self.sockets = None;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Edge for KernelEdge {
+    async fn apply(&mut self, plan: &EdgePlan) -> Result<EdgeReport, EdgeError> {
+        let mut report = EdgeReport::default();
+        self.workloads(&plan.workloads, &mut report);
+        if let Err(error) = self.underlay(plan.underlay.as_ref()) {
+            match &plan.underlay {
+                Some(underlay) => report.failed.push(failure(underlay.ifindex, true, &error)),
+                None => return Err(EdgeError(Box::new(error))),
+            }
+        }
+        Ok(report)
+    }
+}
+
+/// What the programs have to know. Without `vxlan` they leave VXLAN packets to the sockets.
+fn steered(plan: &UnderlayPlan, vxlan: bool) -> Underlay {
+    let mut underlay = Underlay {
+        ifindex: plan.ifindex,
+        vtep_v4: plan.v4.filter(|_| vxlan),
+        vtep_v6: plan.v6.filter(|_| vxlan),
+        vxlan_port: plan.port.filter(|_| vxlan).unwrap_or(0),
+        pod_subnets_v4: Vec::new(),
+        pod_subnets_v6: Vec::new(),
+    };
+    for subnet in &plan.own_subnets {
+        match subnet {
+            IpNetwork::V4(net) => underlay.pod_subnets_v4.push((net.network(), net.prefix())),
+            IpNetwork::V6(net) => underlay.pod_subnets_v6.push((net.network(), net.prefix())),
+        }
+    }
+    underlay
+}
+
+fn failure(ifindex: IfIndex, underlay: bool, error: &dyn std::error::Error) -> EdgeFailure {
+    EdgeFailure { ifindex, underlay, why: chain(error) }
+}
+
+/// An error with its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let sentence = error.to_string();
+        // Transparent errors repeat what they hold.
+        if !text.ends_with(&sentence) {
+            text.push_str(": ");
+            text.push_str(&sentence);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> UnderlayPlan {
+        UnderlayPlan {
+            ifindex: 3,
+            name: "eth0".into(),
+            v4: Some([192, 0, 2, 1].into()),
+            v6: None,
+            port: Some(8472),
+            own_subnets: vec!["10.1.1.0/24".parse().unwrap(), "fd00:1::/64".parse().unwrap()],
+            mtu: 1500,
+        }
+    }
+
+    #[test]
+    fn with_sockets_only_plain_packets_are_steered() {
+        let by_tap = Underlay {
+            ifindex: 3,
+            vtep_v4: Some([192, 0, 2, 1].into()),
+            vtep_v6: None,
+            vxlan_port: 8472,
+            pod_subnets_v4: vec![([10, 1, 1, 0].into(), 24)],
+            pod_subnets_v6: vec![("fd00:1::".parse().unwrap(), 64)],
+        };
+        assert_eq!(steered(&plan(), true), by_tap);
+        assert_eq!(steered(&plan(), false), Underlay { vtep_v4: None, vxlan_port: 0, ..by_tap });
+    }
+
+    #[test]
+    fn errors_are_told_with_their_causes() {
+        let error = SteeringError::NoInterface(7);
+        assert_eq!(chain(&UnderlayError::from(error)), "interface 7 does not exist");
+        let io = std::io::Error::from_raw_os_error(22);
+        let error = UnderlayError::from(UdpError::Step { step: "open", source: io });
+        assert_eq!(chain(&error), "UDP socket: cannot open: Invalid argument (os error 22)");
+    }
+}

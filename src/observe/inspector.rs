@@ -1,0 +1,267 @@
+//! Answers every question about the daemon from what its parts publish; stops none of them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use canal_control::status::Status;
+use canal_dataplane::offload::Caps;
+use canal_dataplane::port::PortStats;
+use canal_dataplane::spec::NodeSpec;
+use canal_dataplane::tables::{Reader, Tables};
+use canal_io::clock::coarse_ms;
+use tokio::sync::{oneshot, watch};
+
+use super::health::Readiness;
+use super::metrics::Facts;
+use super::protocol::{
+    DatastoreView, FlowView, LeaseView, MAX_FLOWS, PortView, Reply, Request, Response, StatusView, WorkerView,
+};
+use super::views;
+use crate::ports::{Chosen, ChosenPort, UnderlayPort};
+use crate::worker_thread::{Order, WorkerHandle};
+
+/// How long a worker may take to list its flows: it does so between two batches.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Looks at everything.
+#[derive(Clone)]
+pub struct Inspector {
+    /// This node's name.
+    pub node: String,
+    /// Name of the TAP device.
+    pub device: String,
+    /// What the kernel takes on it.
+    pub caps: Caps,
+    /// Flow entries of all workers together.
+    pub flow_capacity: usize,
+    /// When the daemon started.
+    pub started: Instant,
+    /// The underlay port.
+    pub chosen: ChosenPort,
+    /// The workers.
+    pub workers: Arc<[WorkerHandle]>,
+    /// The tables in force.
+    pub tables: Reader,
+    /// What they were made from.
+    pub spec: watch::Receiver<Arc<NodeSpec>>,
+    /// How the control side is.
+    pub status: watch::Receiver<Status>,
+}
+
+impl Inspector {
+    /// Answers the admin socket.
+    pub async fn answer(self, request: Request) -> Response {
+        let reply = match request {
+            Request::Ports => Reply::Ports(self.ports()),
+            Request::Endpoints => Reply::Endpoints(views::endpoints(&self.spec())),
+            Request::Routes => Reply::Routes(views::routes(&self.spec())),
+            Request::Vteps => Reply::Vteps(views::vteps(&self.spec(), &self.tables(), coarse_ms())),
+            Request::Fdb => Reply::Fdb(views::fdb(&self.spec(), &self.device)),
+            Request::Flows { limit } => match self.flows(limit.min(MAX_FLOWS)).await {
+                Ok(flows) => Reply::Flows(flows),
+                Err(why) => return Response::Error(why),
+            },
+            Request::Drops => Reply::Drops(views::drops(self.workers.iter().map(|w| &*w.counters))),
+            Request::Workers => Reply::Workers(self.workers()),
+            Request::Generation => {
+                let workers = self.workers.iter().map(|worker| &*worker.counters);
+                Reply::Generation(views::generation(&self.tables(), workers))
+            }
+            Request::Status => Reply::Status(Box::new(self.status())),
+        };
+        Response::Ok(reply)
+    }
+
+    /// Answers `/readyz`.
+    pub fn readiness(&self) -> Readiness {
+        let StatusView { ready, reasons, .. } = self.status();
+        Readiness { ready, reasons }
+    }
+
+    /// Answers `/metrics`.
+    pub fn facts(&self) -> Facts {
+        let (spec, tables) = (self.spec(), self.tables());
+        let counters = self.workers.iter().map(|worker| &*worker.counters);
+        Facts {
+            workers: self.workers(),
+            ports: self.ports(),
+            drops: views::drops(counters.clone()),
+            generation: views::generation(&tables, counters),
+            status: self.status(),
+            endpoints: spec.endpoints.len(),
+            routes: spec.routes.len(),
+            vteps: spec.vteps.len(),
+            flow_capacity: self.flow_capacity,
+        }
+    }
+
+    fn spec(&self) -> Arc<NodeSpec> {
+        Arc::clone(&self.spec.borrow())
+    }
+
+    fn tables(&self) -> Arc<Tables> {
+        Arc::clone(self.tables.clone().load())
+    }
+
+    fn workers(&self) -> Vec<WorkerView> {
+        self.workers.iter().map(|w| views::worker(w.index, w.core(), &w.counters)).collect()
+    }
+
+    fn ports(&self) -> Vec<PortView> {
+        let chosen = self.chosen.get();
+        let mut ports = Vec::new();
+        for worker in self.workers.iter() {
+            let access = access_port(worker.index, &self.device, self.caps, &chosen);
+            ports.push(views::with_stats(&access, worker.access.read()));
+            let sockets = worker.underlay.read();
+            if chosen.port == UnderlayPort::Udp || sockets != PortStats::default() {
+                ports.push(views::with_stats(&udp_port(worker.index, &chosen), sockets));
+            }
+        }
+        ports
+    }
+
+    async fn flows(&self, limit: usize) -> Result<Vec<FlowView>, String> {
+        let tables = self.tables();
+        let mut flows = Vec::new();
+        for worker in self.workers.iter() {
+            let (send, receive) = oneshot::channel();
+            worker.order(Order::Flows(limit - flows.len(), send)).map_err(|error| error.to_string())?;
+            let answer = tokio::time::timeout(PATIENCE, receive).await;
+            let Ok(Ok(answer)) = answer else {
+                return Err(format!("worker {} did not answer within {PATIENCE:?}", worker.index));
+            };
+            flows.extend(answer.iter().map(|info| views::flow(worker.index, info, &tables)));
+            if flows.len() >= limit {
+                break;
+            }
+        }
+        Ok(flows)
+    }
+
+    /// How the daemon is, as a whole.
+    pub fn status(&self) -> StatusView {
+        let control = self.status.borrow().clone();
+        let chosen = self.chosen.get();
+        let seen = self.workers.iter().map(|worker| worker.counters.seen_generation.get());
+        let mut view = control_view(&control, seen);
+        view.version = env!("CARGO_PKG_VERSION").into();
+        view.pid = std::process::id();
+        view.uptime_s = self.started.elapsed().as_secs();
+        view.node.clone_from(&self.node);
+        view.port = chosen.port.name().into();
+        view.port_why = chosen.why;
+        view
+    }
+}
+
+fn access_port(worker: u32, device: &str, caps: Caps, chosen: &Chosen) -> PortView {
+    let underlay = (chosen.port == UnderlayPort::Tap).then(|| "underlay".to_owned());
+    PortView {
+        worker,
+        name: device.to_owned(),
+        kind: "tap".into(),
+        carries: std::iter::once("workloads".to_owned()).chain(underlay).collect(),
+        offloads: views::offloads(caps),
+        why: if chosen.port == UnderlayPort::Tap { chosen.why.clone() } else { String::new() },
+        ..PortView::default()
+    }
+}
+
+fn udp_port(worker: u32, chosen: &Chosen) -> PortView {
+    let offloads = chosen.udp.map_or_else(Vec::new, |abilities| {
+        let named = [(abilities.gro, "gro"), (abilities.segments > 1, "gso")];
+        named.into_iter().filter(|(has, _)| *has).map(|(_, name)| name.to_owned()).collect()
+    });
+    PortView {
+        worker,
+        name: "udp".into(),
+        kind: "udp".into(),
+        carries: vec!["underlay".into()],
+        offloads,
+        why: chosen.why.clone(),
+        ..PortView::default()
+    }
+}
+
+/// What control side and workers say together. Ready = the control side says so, and every worker has seen what it
+/// published.
+fn control_view(control: &Status, seen: impl Iterator<Item = u64>) -> StatusView {
+    let mut reasons: Vec<String> = control.degraded.iter().map(ToString::to_string).collect();
+    let late = seen.filter(|seen| *seen < control.published_generation).count();
+    if late > 0 {
+        reasons.push(format!(
+            "{late} of the workers do not use generation {} yet",
+            control.published_generation
+        ));
+    }
+    let mut complaints: Vec<String> =
+        control.complaints.iter().map(|c| format!("{}: {}", c.key, c.sentence)).collect();
+    if let Some(more) = control.complaints_total.checked_sub(complaints.len()).filter(|more| *more > 0) {
+        complaints.push(format!("and {more} more"));
+    }
+    StatusView {
+        ready: control.ready && late == 0,
+        reasons,
+        datastore: DatastoreView {
+            name: control.datastore.clone(),
+            connected: control.connected,
+            in_sync: control.in_sync,
+            revision: u64::try_from(control.revision).unwrap_or(0),
+        },
+        lease: lease(control),
+        complaints,
+        ..StatusView::default()
+    }
+}
+
+fn lease(control: &Status) -> Option<LeaseView> {
+    let lease = control.lease.as_ref()?;
+    let public = control.underlay.as_ref().and_then(|underlay| underlay.public_ip);
+    let overlay = control.overlay.as_ref();
+    Some(LeaseView {
+        subnets: std::iter::once(lease.subnet.to_string())
+            .chain(lease.subnet_v6.map(|subnet| subnet.to_string()))
+            .collect(),
+        public: public.into_iter().map(Into::into).collect(),
+        backend: overlay.map_or_else(String::new, |overlay| overlay.backend.to_owned()),
+        mtu: overlay.map_or(0, |overlay| overlay.mtu),
+        expires_in_s: lease.expires_in_s(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use canal_control::status::Reason;
+
+    use super::*;
+
+    #[test]
+    fn a_worker_that_has_not_seen_the_tables_is_a_reason_not_to_be_ready() {
+        let control = Status { ready: true, published_generation: 3, ..Status::default() };
+        let view = control_view(&control, [3, 3].into_iter());
+        assert_eq!((view.ready, view.reasons), (true, vec![]));
+        let view = control_view(&control, [3, 2].into_iter());
+        let reason = "1 of the workers do not use generation 3 yet".to_owned();
+        assert_eq!((view.ready, view.reasons), (false, vec![reason]));
+    }
+
+    #[test]
+    fn degraded_is_no_hindrance_to_being_ready() {
+        let control = Status { ready: true, degraded: vec![Reason::LeaseContended], ..Status::default() };
+        let view = control_view(&control, std::iter::empty());
+        assert!(view.ready);
+        assert_eq!(view.reasons, [Reason::LeaseContended.to_string()]);
+    }
+
+    #[test]
+    fn ports_say_what_they_carry() {
+        let tap = Chosen { port: UnderlayPort::Tap, why: "because".into(), udp: None };
+        let view = access_port(1, "canal0", Caps::ALL, &tap);
+        assert_eq!((view.carries.join("+"), view.why.as_str()), ("workloads+underlay".into(), "because"));
+        let udp = Chosen { port: UnderlayPort::Udp, ..tap };
+        let view = access_port(1, "canal0", Caps::ALL, &udp);
+        assert_eq!((view.carries.join("+"), view.why.as_str()), ("workloads".into(), ""));
+        assert_eq!(udp_port(1, &udp).carries, ["underlay"]);
+    }
+}

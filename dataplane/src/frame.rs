@@ -23,6 +23,12 @@ impl Frame {
         Self { memory, start: HEADROOM as u32, end: HEADROOM as u32 }
     }
 
+    /// Takes the frame out of its place and leaves one without memory there.
+    #[inline(always)]
+    pub fn take(&mut self) -> Self {
+        std::mem::replace(self, Self { memory: &mut [], start: 0, end: 0 })
+    }
+
     /// The packet, first byte of its Ethernet header first.
     #[inline]
     pub fn data(&self) -> &[u8] {

@@ -69,6 +69,12 @@ pub struct Offload {
 impl Offload {
     /// A finished packet.
     pub const NONE: Self = Self { checksum: Checksum::Complete, gso: None, tunnel: None };
+
+    /// True when nothing is left to be done: any port takes it.
+    #[inline(always)]
+    pub fn is_finished(&self) -> bool {
+        !matches!(self.checksum, Checksum::Partial { .. }) && self.gso.is_none()
+    }
 }
 
 /// What a port takes off our hands on transmission.

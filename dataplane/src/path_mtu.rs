@@ -3,13 +3,9 @@
 use std::net::IpAddr;
 
 use crate::net::{FlowKey, HashSeed};
-use crate::tables::Tables;
+use crate::tables::{PathMtu, Tables};
 use crate::verdict::DropReason;
 use crate::wire::vxlan;
-
-/// Smallest packet that every IPv6 link carries (RFC 8200 §5); an IPv4 limit below it is not believed either, since no
-/// link under a VXLAN network is that small and a forged one would be ruinous.
-const MIN_OUTER_MTU: u32 = 1280;
 
 /// Lowers a path MTU if the message quotes a packet that this VTEP sent: our address, a known VTEP, our port and VNI,
 /// and the source port that our secret hash gives to the quoted inner packet. A quote that ends before the inner ports
@@ -25,7 +21,7 @@ pub fn learn(
 ) -> DropReason {
     match verify(frame.get(quote..).unwrap_or(&[]), tables, seed) {
         Some((adjacency, overhead)) => {
-            let limit = mtu.max(MIN_OUTER_MTU).saturating_sub(overhead).min(u32::from(u16::MAX)) as u16;
+            let limit = PathMtu::inner_limit(mtu, overhead);
             if let Some(cell) = tables.adjacencies[adjacency as usize].path_mtu() {
                 cell.lower(limit, now_ms);
             }
@@ -36,7 +32,7 @@ pub fn learn(
 }
 
 /// The adjacency whose packet is quoted, and the bytes that the tunnel adds to an inner IP packet.
-fn verify(quote: &[u8], tables: &Tables, seed: HashSeed) -> Option<(u32, u32)> {
+fn verify(quote: &[u8], tables: &Tables, seed: HashSeed) -> Option<(u32, u16)> {
     let local = tables.vxlan?;
     let (source, destination, protocol, udp) = match quote.first()? >> 4 {
         4 => {
@@ -76,7 +72,7 @@ fn verify(quote: &[u8], tables: &Tables, seed: HashSeed) -> Option<(u32, u32)> {
         && source_port == vxlan::source_port(inner.hash(seed));
     let vtep = tables.vtep_at(destination)?;
     let overhead = if source.is_ipv4() { vxlan::MTU_OVERHEAD_V4 } else { vxlan::MTU_OVERHEAD_V6 };
-    genuine.then(|| (tables.vteps[vtep as usize].adjacency, u32::from(overhead)))
+    genuine.then(|| (tables.vteps[vtep as usize].adjacency, overhead))
 }
 
 /// The flow key of a quoted, hence truncated, inner packet without options.

@@ -30,8 +30,9 @@ fn hop(packet: &mut Packet, index: u32, adjacency: &Adjacency, now_ms: u64) -> V
     if routed && packet.headers.ttl <= 1 {
         return Verdict::Expired;
     }
-    let mtu = adjacency.mtu_at(now_ms);
-    if segment_len(packet) > u32::from(mtu) {
+    let len = segment_len(packet);
+    if len > u32::from(adjacency.fits) && len > u32::from(adjacency.mtu_at(now_ms)) {
+        let mtu = adjacency.mtu_at(now_ms);
         if packet.headers.dont_fragment {
             return Verdict::TooBig(mtu);
         }

@@ -1,7 +1,7 @@
 //! To the ports: what can be sent is sent, what a port cannot take is made to fit, everything else is accounted for.
 
 use super::Context;
-use crate::offload::{Caps, Offload};
+use crate::offload::{Caps, Checksum, GsoKind, Offload};
 use crate::packet::Packet;
 use crate::port::{Egress, Ingress, Outgoing, Received};
 use crate::segment;
@@ -35,7 +35,7 @@ pub struct OutputCaps {
 #[inline]
 pub fn run(batch: &mut Vec<Packet>, caps: OutputCaps, out: &mut Outputs, cx: &mut Context<'_>) {
     let (mut forwarded, mut bytes) = (0, 0);
-    for packet in batch.drain(..) {
+    for packet in batch.iter_mut() {
         let adjacency = match packet.verdict {
             Verdict::Forward(adjacency) => adjacency,
             Verdict::Reply => {
@@ -48,8 +48,8 @@ pub fn run(batch: &mut Vec<Packet>, caps: OutputCaps, out: &mut Outputs, cx: &mu
             }
             Verdict::Handover(worker) => {
                 cx.counters.handed_over.add(1);
-                let Packet { frame, offload, ingress, .. } = packet;
-                out.handover.push((worker, Received { frame, offload, ingress }));
+                let Packet { offload, ingress, .. } = *packet;
+                out.handover.push((worker, Received { frame: packet.frame.take(), offload, ingress }));
                 continue;
             }
             Verdict::Drop(reason) => {
@@ -83,6 +83,8 @@ pub fn run(batch: &mut Vec<Packet>, caps: OutputCaps, out: &mut Outputs, cx: &mu
             Kind::Drop(reason) => discard(packet, *reason, cx),
         }
     }
+    // Every frame has been taken out of its packet.
+    batch.clear();
     cx.counters.forwarded.add(forwarded);
     cx.counters.forwarded_bytes.add(bytes);
 }
@@ -97,19 +99,20 @@ fn egress_back(ingress: Ingress) -> Option<Egress> {
 }
 
 #[inline(always)]
-fn emit(packet: Packet, egress: Egress, caps: Caps, out: &mut Vec<Outgoing>, cx: &mut Context<'_>) {
-    let Packet { frame, offload, .. } = packet;
-    if offload == Offload::NONE || (fits(&offload, caps) && frame.len() <= MAX_OUTER + 14) {
-        out.push(Outgoing { frame, offload, egress });
+fn emit(packet: &mut Packet, egress: Egress, caps: Caps, out: &mut Vec<Outgoing>, cx: &mut Context<'_>) {
+    let offload = packet.offload;
+    let frame = packet.frame.take();
+    let outgoing = Outgoing { frame, offload, egress };
+    if offload.is_finished() || (fits(&offload, caps) && outgoing.frame.len() <= MAX_OUTER + 14) {
+        out.push(outgoing);
     } else {
-        make_fit(Outgoing { frame, offload, egress }, caps, out, cx);
+        make_fit(outgoing, caps, out, cx);
     }
 }
 
 /// Does the port take this packet as it is?
 #[inline]
 fn fits(offload: &Offload, caps: Caps) -> bool {
-    use crate::offload::{Checksum, GsoKind};
     let checksum = caps.checksum || !matches!(offload.checksum, Checksum::Partial { .. });
     let segments = match offload.gso.map(|gso| gso.kind) {
         None => true,
@@ -134,7 +137,7 @@ fn make_fit(packet: Outgoing, caps: Caps, out: &mut Vec<Outgoing>, cx: &mut Cont
 }
 
 #[inline]
-fn discard(packet: Packet, reason: DropReason, cx: &mut Context<'_>) {
+fn discard(packet: &mut Packet, reason: DropReason, cx: &mut Context<'_>) {
     cx.counters.drop(reason);
-    cx.pool.give(packet.frame);
+    cx.pool.give(packet.frame.take());
 }

@@ -15,8 +15,10 @@ use crate::wire::vxlan;
 pub struct Adjacency {
     /// The kind with its data.
     pub kind: Kind,
-    /// Largest IP packet this way takes.
+    /// Largest IP packet this way takes, by configuration.
     pub mtu: u16,
+    /// Packets up to this length fit whatever path MTU has been learnt.
+    pub fits: u16,
 }
 
 /// The kinds of next hop.
@@ -148,6 +150,13 @@ impl TemplateV6 {
 }
 
 impl Adjacency {
+    /// With the MTU that is configured for it.
+    pub fn new(kind: Kind, mtu: u16) -> Self {
+        let tunnel = matches!(kind, Kind::VxlanV4(_) | Kind::VxlanV6(_));
+        let fits = if tunnel { mtu.min(PathMtu::MIN_INNER) } else { mtu };
+        Self { kind, mtu, fits }
+    }
+
     /// The cell that ICMP errors lower, if this is a tunnel.
     pub fn path_mtu(&self) -> Option<&Arc<PathMtu>> {
         match &self.kind {

@@ -23,7 +23,7 @@ pub fn compile(spec: &NodeSpec, previous: Option<&Tables>, generation: u64) -> T
     let mut build = Builder {
         spec,
         previous,
-        adjacencies: vec![Adjacency { kind: Kind::Host, mtu: UNLIMITED }],
+        adjacencies: vec![Adjacency::new(Kind::Host, UNLIMITED)],
         routes: Lpm::default(),
         others: BTreeMap::new(),
     };
@@ -81,7 +81,7 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn add(&mut self, kind: Kind, mtu: u16) -> u32 {
-        self.adjacencies.push(Adjacency { kind, mtu });
+        self.adjacencies.push(Adjacency::new(kind, mtu));
         (self.adjacencies.len() - 1) as u32
     }
 

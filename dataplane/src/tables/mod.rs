@@ -138,9 +138,15 @@ impl Tables {
     #[inline]
     pub fn vtep_at(&self, outer: IpAddr) -> Option<u32> {
         match outer {
-            IpAddr::V4(a) => self.by_outer_v4.get(&a.to_bits()).copied(),
+            IpAddr::V4(a) => self.vtep_at_v4(a.to_bits()),
             IpAddr::V6(a) => self.by_outer_v6.get(&a.to_bits()).copied(),
         }
+    }
+
+    /// The VTEP at an outer IPv4 address.
+    #[inline]
+    pub fn vtep_at_v4(&self, outer: u32) -> Option<u32> {
+        self.by_outer_v4.get(&outer).copied()
     }
 
     /// The adjacency that leads to an IPv4 destination.

@@ -1,5 +1,6 @@
 //! The path MTU towards one VTEP, as learnt from ICMP errors.
 
+use crate::wire::vxlan;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// How long a lowered path MTU is believed (RFC 1191 §6.3 suggests ten minutes).
@@ -11,7 +12,20 @@ const BELIEVED_MS: u64 = 10 * 60 * 1000;
 #[derive(Debug, Default)]
 pub struct PathMtu(AtomicU64);
 
+/// Smallest outer packet that a limit is believed for: every IPv6 link carries it (RFC 8200 §5), no IPv4 link under a
+/// VXLAN network is smaller, and a forged lower one would be ruinous.
+const MIN_OUTER: u16 = 1280;
+
 impl PathMtu {
+    /// Smallest limit for inner packets there can be.
+    pub const MIN_INNER: u16 = MIN_OUTER - vxlan::MTU_OVERHEAD_V6;
+
+    /// The limit for inner packets when outer ones may have `outer` bytes, `overhead` of them the tunnel's.
+    pub fn inner_limit(outer: u32, overhead: u16) -> u16 {
+        let outer = outer.clamp(u32::from(MIN_OUTER), u32::from(u16::MAX)) as u16;
+        outer - overhead
+    }
+
     /// Lowers the limit for inner packets to `mtu` bytes; never raises one that is still believed.
     pub fn lower(&self, mtu: u16, now_ms: u64) {
         if mtu < self.current(now_ms).unwrap_or(u16::MAX) {

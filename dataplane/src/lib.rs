@@ -10,7 +10,7 @@ pub mod limits;
 pub mod net;
 pub mod offload;
 pub mod packet;
-mod path_mtu;
+pub mod path_mtu;
 pub mod pipeline;
 pub mod port;
 mod prefetch;

@@ -75,6 +75,12 @@ fn verify(quote: &[u8], tables: &Tables, seed: HashSeed) -> Option<(u32, u16)> {
     genuine.then(|| (tables.vteps[vtep as usize].adjacency, overhead))
 }
 
+/// The source port that our secret hash gives to a quoted, hence truncated, inner IP packet: for ports that send from
+/// sockets and learn of errors from the kernel, which has checked the port on the wire.
+pub fn quoted_source_port(inner: &[u8], seed: HashSeed) -> Option<u16> {
+    Some(vxlan::source_port(inner_key(inner)?.hash(seed)))
+}
+
 /// The flow key of a quoted, hence truncated, inner packet without options.
 fn inner_key(ip: &[u8]) -> Option<FlowKey> {
     let ports = |at: usize, protocol: u8| {

@@ -137,6 +137,93 @@ impl ReceiveStore {
     }
 }
 
+/// An ICMP error about a datagram that a socket sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketError {
+    /// Whom the datagram was for.
+    pub to: SocketAddr,
+    /// Who says so.
+    pub offender: IpAddr,
+    /// ICMP type and code; `None` for an error of this host's own making.
+    pub icmp: Option<(u8, u8)>,
+    /// What came with it: the MTU of the next hop.
+    pub info: u32,
+    /// Bytes of the datagram's payload that were quoted.
+    pub len: usize,
+}
+
+const SO_EE_ORIGIN_ICMP: u8 = 2;
+const SO_EE_ORIGIN_ICMP6: u8 = 3;
+
+/// `struct sock_extended_err` and, behind it, the offender's address.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct ExtendedError {
+    error: libc::sock_extended_err,
+    offender: [u8; size_of::<libc::sockaddr_in6>()],
+}
+
+/// The oldest error in the socket's queue, the quoted payload into `buffer`; `None` when there is none.
+pub fn take_error(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Option<SocketError> {
+    // SAFETY: these are plain structures of the kernel's interface, for which zeroes are a valid value.
+    let (mut name, mut header): (libc::sockaddr_storage, libc::msghdr) = unsafe { (zeroed(), zeroed()) };
+    let mut vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let mut control = [Control([0; CONTROL]); 4];
+    header.msg_name = (&raw mut name).cast();
+    header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    header.msg_iov = &raw mut vector;
+    header.msg_iovlen = 1;
+    header.msg_control = control.as_mut_ptr().cast();
+    header.msg_controllen = size_of_val(&control);
+    // SAFETY: everything in the header points to a live local with its true size.
+    let len = unsafe {
+        libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT)
+    };
+    let len = usize::try_from(len).ok()?;
+    // SAFETY: the kernel filled the control buffer and set its length; the macros walk within that length.
+    let mut message = unsafe { libc::CMSG_FIRSTHDR(&raw const header) };
+    while !message.is_null() {
+        // SAFETY: not null, hence inside of the control buffer with its whole header.
+        let (level, kind, data_len) = unsafe {
+            ((*message).cmsg_level, (*message).cmsg_type, (*message).cmsg_len - libc::CMSG_LEN(0) as usize)
+        };
+        if matches!(
+            (level, kind),
+            (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)
+        ) {
+            // SAFETY: zeroes are valid for both parts; no more is copied than the message has and the value holds.
+            let extended = unsafe {
+                let mut extended: ExtendedError = zeroed();
+                let size = data_len.min(size_of::<ExtendedError>());
+                (&raw mut extended).cast::<u8>().copy_from(libc::CMSG_DATA(message), size);
+                extended
+            };
+            return Some(described(&extended, address_from(&name), len));
+        }
+        // SAFETY: as for the first.
+        message = unsafe { libc::CMSG_NXTHDR(&raw const header, message) };
+    }
+    None
+}
+
+fn described(extended: &ExtendedError, to: SocketAddr, len: usize) -> SocketError {
+    let error = &extended.error;
+    let bytes = &extended.offender;
+    // Behind family and port come the IPv4 address, or the flow label and the IPv6 address.
+    let offender = match error.ee_origin {
+        SO_EE_ORIGIN_ICMP6 => bytes[8..].first_chunk::<16>().map(|octets| IpAddr::from(*octets)),
+        _ => bytes[4..].first_chunk::<4>().map(|octets| IpAddr::from(*octets)),
+    };
+    SocketError {
+        to,
+        offender: offender.unwrap_or(to.ip()),
+        icmp: matches!(error.ee_origin, SO_EE_ORIGIN_ICMP | SO_EE_ORIGIN_ICMP6)
+            .then_some((error.ee_type, error.ee_code)),
+        info: error.ee_info,
+        len,
+    }
+}
+
 /// How a message is to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Envelope {

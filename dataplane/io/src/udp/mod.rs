@@ -1,5 +1,6 @@
 //! UDP sockets as a port to the underlay: for any kernel, without eBPF. Outer headers exist between core and port only.
 
+mod errors;
 mod inner;
 mod lane;
 mod message;

@@ -5,10 +5,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use canal_dataplane::checksum;
 use canal_dataplane::frame::FramePool;
-use canal_dataplane::offload::{Caps, Checksum};
-use canal_dataplane::port::{Outgoing, Port, PortStats, Received};
+use canal_dataplane::net::HashSeed;
+use canal_dataplane::offload::{Caps, Checksum, Offload};
+use canal_dataplane::port::{Ingress, Outgoing, Port, PortStats, Received};
 use canal_dataplane::segment::{MAX_HEADERS, Segmenter};
 
+use super::errors;
 use super::lane::{Datagram, Lane, MAX_DATAGRAMS, Outcome};
 use super::message::SendStore;
 use super::outer::Outer;
@@ -34,12 +36,15 @@ pub struct UdpConfig {
     pub lanes: usize,
     /// Set DF on outer IPv4 packets.
     pub dont_fragment: bool,
+    /// Keys of the flow hashes, to give packets quoted in ICMP errors the source port that the core knows them by.
+    /// Without them no error is told.
+    pub seed: Option<HashSeed>,
 }
 
 impl UdpConfig {
     /// 32 source ports, DF clear as the kernel's VXLAN device has it.
     pub fn new(vtep_v4: Option<Ipv4Addr>, vtep_v6: Option<Ipv6Addr>, vxlan_port: u16) -> Self {
-        Self { vtep_v4, vtep_v6, vxlan_port, lanes: 32, dont_fragment: false }
+        Self { vtep_v4, vtep_v6, vxlan_port, lanes: 32, dont_fragment: false, seed: None }
     }
 }
 
@@ -53,6 +58,7 @@ pub struct UdpAbilities {
 }
 
 struct Family {
+    address: IpAddr,
     receiver: UdpReceiver,
     lanes: Vec<Lane>,
     /// Bit *i*: lane *i* has something to send.
@@ -66,8 +72,14 @@ pub struct UdpPort {
     abilities: UdpAbilities,
     headers: Vec<u8>,
     store: SendStore,
+    seed: Option<HashSeed>,
+    /// ICMP errors about what was sent, as frames, until the next call of `receive`.
+    errors: Vec<Vec<u8>>,
     stats: PortStats,
 }
+
+/// Errors that may wait; more say nothing new.
+const MAX_ERRORS: usize = 16;
 
 impl UdpPort {
     /// Opens the sockets of one worker; the kernel spreads flows over all workers' ports.
@@ -79,7 +91,7 @@ impl UdpPort {
             let lanes = (0..config.lanes.clamp(1, MAX_LANES))
                 .map(|_| socket::sender(address, config.dont_fragment).map(Lane::new))
                 .collect::<Result<_, _>>()?;
-            Ok(Family { receiver: UdpReceiver::open(address, config.vxlan_port)?, lanes, dirty: 0 })
+            Ok(Family { address, receiver: UdpReceiver::open(address, config.vxlan_port)?, lanes, dirty: 0 })
         };
         let v4 = config.vtep_v4.map(|address| family(address.into())).transpose()?;
         let v6 = config.vtep_v6.map(|address| family(address.into())).transpose()?;
@@ -97,6 +109,8 @@ impl UdpPort {
             abilities,
             headers: Vec::with_capacity(2 * HEADERS),
             store: SendStore::default(),
+            seed: config.seed,
+            errors: Vec::new(),
             stats: PortStats::default(),
         })
     }
@@ -152,6 +166,10 @@ impl UdpPort {
                 family.dirty &= family.dirty - 1;
                 let outcome = family.lanes[number].flush(frames, &self.headers, &mut self.store);
                 account(&mut self.stats, &mut self.abilities, &outcome);
+                if outcome.pending_error {
+                    let socket = family.lanes[number].socket.as_fd();
+                    errors::drain(socket, family.address, self.seed, MAX_ERRORS, &mut self.errors);
+                }
             }
         }
         self.headers.clear();
@@ -170,6 +188,14 @@ impl Port for UdpPort {
     }
 
     fn receive(&mut self, pool: &mut FramePool, into: &mut Vec<Received>, limit: usize) {
+        for error in self.errors.drain(..) {
+            let Some(mut frame) = pool.take() else { return };
+            if frame.fill(&error) {
+                into.push(Received { frame, offload: Offload::NONE, ingress: Ingress::Underlay });
+            } else {
+                pool.give(frame);
+            }
+        }
         for family in self.v4.iter_mut().chain(&mut self.v6) {
             family.receiver.receive(pool, into, limit);
         }

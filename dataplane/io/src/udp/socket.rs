@@ -12,12 +12,12 @@ use super::message::set_option;
 const RECEIVE_BUFFER: i32 = 4 << 20;
 /// Bytes on their way to the wire per sending socket; a super-frame counts with the kernel's own overhead.
 const SEND_BUFFER: i32 = 4 << 20;
+/// Bytes of ICMP errors that may wait at a sending socket.
+const ERROR_BUFFER: i32 = 32 << 10;
 /// DF set, path MTU reports of the kernel ignored: the core keeps its own, per VTEP.
 const PMTUDISC_PROBE: i32 = 3;
 /// DF clear, never more than the interface's MTU in one packet.
 const PMTUDISC_INTERFACE: i32 = 4;
-const IPV6_RECVERR: i32 = 25;
-const IPV6_MTU_DISCOVER: i32 = 23;
 
 /// Why a socket could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -93,8 +93,8 @@ pub fn sender(local: IpAddr, dont_fragment: bool) -> Result<OwnedFd, UdpError> {
     let socket = open(local)?;
     let fd = socket.as_fd();
     set_buffer(fd, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, SEND_BUFFER);
-    // Nothing of worth arrives here.
-    set_buffer(fd, libc::SO_RCVBUF, libc::SO_RCVBUF, 0);
+    // Nothing arrives here but ICMP errors, whose quotes count against this buffer.
+    set_buffer(fd, libc::SO_RCVBUF, libc::SO_RCVBUF, ERROR_BUFFER);
     let discover = if dont_fragment { PMTUDISC_PROBE } else { PMTUDISC_INTERFACE };
     match local.ip() {
         IpAddr::V4(_) => {
@@ -103,8 +103,9 @@ pub fn sender(local: IpAddr, dont_fragment: bool) -> Result<OwnedFd, UdpError> {
         }
         IpAddr::V6(_) => {
             must(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1, "keep to IPv6")?;
-            must(fd, libc::IPPROTO_IPV6, IPV6_MTU_DISCOVER, discover, "choose DF")?;
-            must(fd, libc::IPPROTO_IPV6, IPV6_RECVERR, 1, "learn of ICMP errors")?;
+            // No router fragments IPv6, so errors are welcome whatever IPv4 does.
+            must(fd, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, PMTUDISC_PROBE, "leave path MTU to us")?;
+            must(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1, "learn of ICMP errors")?;
         }
     }
     bind_to(&socket, local)?;

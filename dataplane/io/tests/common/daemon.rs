@@ -1,9 +1,9 @@
 //! A daemon in miniature: one worker over the ports, a closure instead of a pipeline.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use canal_dataplane::frame::FramePool;
 use canal_dataplane::limits::{BATCH, SUPER_FRAME_BUFFER};
@@ -12,6 +12,7 @@ use canal_dataplane::port::{Egress, Outgoing, Port, PortStats, Received};
 
 use canal_io::tun::TapPort;
 use canal_io::udp::UdpPort;
+use canal_io::waiter::Waiter;
 
 use super::Namespace;
 
@@ -47,6 +48,23 @@ impl Port for Both {
     }
 }
 
+/// What a worker's sleep must watch.
+pub trait Watched: Port {
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
+}
+
+impl Watched for TapPort {
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        std::iter::once(self.as_fd()).chain(self.fallback()).collect()
+    }
+}
+
+impl Watched for Both {
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        std::iter::once(self.tap.as_fd()).chain(self.udp.sockets()).collect()
+    }
+}
+
 /// A running worker; stopped and joined when dropped.
 pub struct Worker {
     stop: Arc<AtomicBool>,
@@ -57,7 +75,7 @@ pub struct Worker {
 impl Worker {
     /// Runs a worker in `namespace`: `open` makes its port (and whatever must live as long), `decide` says for every
     /// frame where it goes.
-    pub fn start<P: Port, K>(
+    pub fn start<P: Watched, K>(
         namespace: &Namespace,
         open: impl FnOnce() -> (P, K) + Send + 'static,
         mut decide: impl FnMut(&mut Received) -> Option<Egress> + Send + 'static,
@@ -67,13 +85,19 @@ impl Worker {
         let (ready, wait) = std::sync::mpsc::channel();
         let thread = namespace.spawn(move || {
             let (mut port, _kept) = open();
+            let mut waiter = Waiter::new().expect("the worker can sleep");
+            for descriptor in port.descriptors() {
+                waiter.watch(descriptor).expect("the port can be watched");
+            }
             let _ = ready.send(());
             let mut pool = FramePool::new(4 * BATCH, SUPER_FRAME_BUFFER);
             let (mut received, mut outgoing) = (Vec::new(), Vec::new());
             while !stopped.load(Ordering::Relaxed) {
                 port.receive(&mut pool, &mut received, BATCH);
                 if received.is_empty() {
-                    std::thread::sleep(Duration::from_micros(50));
+                    waiter.idle(10, || false).expect("the worker can sleep");
+                } else {
+                    waiter.worked();
                 }
                 for mut packet in received.drain(..) {
                     seen.fetch_max(packet.frame.len(), Ordering::Relaxed);

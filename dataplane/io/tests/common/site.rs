@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 
 use canal_dataplane::net::HashSeed;
-use canal_dataplane::port::{Egress, Ingress, Port, Received};
+use canal_dataplane::port::{Egress, Ingress, Received};
 use canal_io::bpf::{Steering, Underlay};
 use canal_io::tun::{TapConfig, TapDevice, TapPort};
 use canal_io::udp::{UdpAbilities, UdpConfig, UdpPort, UdpReceiver};
 
-use super::daemon::{Both, Worker};
+use super::daemon::{Both, Watched, Worker};
 use super::overlay::Overlay;
 use super::{Namespace, veth};
 
@@ -16,7 +16,7 @@ use super::{Namespace, veth};
 pub const MTU: u32 = 1430;
 
 /// What carries the outer packets.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum Wire {
     Tap,
     Udp,
@@ -97,7 +97,7 @@ impl Host {
         })
     }
 
-    fn run<P: Port, K>(&self, open: impl FnOnce() -> (P, K) + Send + 'static) -> Worker {
+    fn run<P: Watched, K>(&self, open: impl FnOnce() -> (P, K) + Send + 'static) -> Worker {
         let (workload, overlay) = (self.host.ifindex("wl"), self.overlay);
         Worker::start(&self.host, open, move |packet: &mut Received| match packet.ingress {
             Ingress::Workload(_) => {

@@ -102,7 +102,7 @@ phase_netns() {
     bin=$(target_dir)/release
     [[ -x $bin/canal-fwd ]] || die "no release build in $bin: run the phase release first"
     # A failed test leaves captures and logs in target/netns-failures.
-    CANAL_BIN_DIR=$bin cargo test --locked --no-fail-fast -p netns-tests -- --test-threads="${NETNS_THREADS:-2}"
+    CANAL_BIN_DIR=$bin RUST_LIB_BACKTRACE=0 cargo test --locked --no-fail-fast -p netns-tests -- --test-threads="${NETNS_THREADS:-2}"
 }
 
 # Runs one phase in a process of its own, with its limit; the result goes into RESULTS.

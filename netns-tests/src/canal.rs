@@ -21,6 +21,9 @@ use std::time::Duration;
 const SHOWN: [&str; 9] =
     ["ports", "endpoints", "routes", "vteps", "fdb", "flows", "drops", "workers", "generation"];
 
+/// Lines of its log shown on the terminal when a test fails; the whole of it is in the evidence.
+const TAIL_LINES: usize = 60;
+
 /// How the daemon is started.
 #[derive(Clone, Debug)]
 pub struct CanalOptions {
@@ -276,7 +279,7 @@ impl Drop for Canal<'_> {
             self.evidence.note(&format!("{}.show", self.host.node()), &text);
             eprintln!("{text}");
         }
-        self.evidence.print_tail(&format!("canal-fwd on {}", self.host.node()), &self.log());
+        self.evidence.print_tail(&format!("canal-fwd on {}", self.host.node()), &self.log(), TAIL_LINES);
     }
 }
 

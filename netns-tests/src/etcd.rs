@@ -119,7 +119,7 @@ impl<'t> Etcd<'t> {
 impl Drop for Etcd<'_> {
     fn drop(&mut self) {
         if !self.evidence.passed() {
-            self.evidence.print_tail("etcd", &self.log);
+            self.evidence.print_tail("etcd", &self.log, 3);
         }
     }
 }

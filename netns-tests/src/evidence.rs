@@ -9,9 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 
-/// Lines of a log shown on the terminal; the whole of it is in the directory.
-const TAIL_LINES: usize = 60;
-
 /// The working directory of one test and the knowledge whether the test has passed.
 #[derive(Debug)]
 pub struct Evidence {
@@ -57,11 +54,11 @@ impl Evidence {
         }
     }
 
-    /// Prints the end of the log at `path`.
-    pub fn print_tail(&self, title: &str, path: &Path) {
+    /// Prints the last `most` lines of the log at `path`.
+    pub fn print_tail(&self, title: &str, path: &Path, most: usize) {
         let text = std::fs::read_to_string(path).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
-        let from = lines.len().saturating_sub(TAIL_LINES);
+        let from = lines.len().saturating_sub(most);
         eprintln!("--- {}: {title}, last {} of {} lines", self.test, lines.len() - from, lines.len());
         for line in &lines[from..] {
             eprintln!("    {line}");

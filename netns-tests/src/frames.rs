@@ -38,9 +38,19 @@ fn finish(builder: etherparse::PacketBuilderStep<etherparse::UdpHeader>, payload
     frame
 }
 
-/// The same IPv4 frame with another TOS byte (DSCP and ECN) and its header checksum put right.
+/// The same IPv4 frame with another TOS byte (DSCP and ECN).
 pub fn with_tos(mut frame: Vec<u8>, tos: u8) -> Vec<u8> {
     frame[15] = tos;
+    with_header_checksum(frame)
+}
+
+/// The same IPv4 frame without DF, which every frame made here carries.
+pub fn may_fragment(mut frame: Vec<u8>) -> Vec<u8> {
+    frame[20] &= !0x40;
+    with_header_checksum(frame)
+}
+
+fn with_header_checksum(mut frame: Vec<u8>) -> Vec<u8> {
     frame[24..26].fill(0);
     let sum: u32 = frame[14..34].chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(w[1])).sum();
     let sum = (sum & 0xffff) + (sum >> 16);
@@ -211,9 +221,10 @@ mod tests {
     #[test]
     fn another_tos_keeps_the_header_checksum_right() {
         let (a, b) = ((IpAddr::from([10, 0, 0, 1]), 1), (IpAddr::from([10, 0, 0, 2]), 2));
-        let frame = with_tos(udp(LINK, a, b, 9, b"x"), 0b1011_1011);
+        let frame = may_fragment(with_tos(udp(LINK, a, b, 9, b"x"), 0b1011_1011));
         let (header, _) = etherparse::Ipv4Header::from_slice(&frame[14..]).unwrap();
         assert_eq!(header.calc_header_checksum(), header.header_checksum);
+        assert!(!header.dont_fragment);
         assert_eq!(read(&frame).unwrap().tos, 0b1011_1011);
         assert!(is_type(&with_vlan(frame, 5), EtherType::VLAN_TAGGED_FRAME));
     }

@@ -2,7 +2,7 @@
 
 use crate::canal::{Canal, CanalOptions};
 use crate::etcd::Etcd;
-use crate::flannel;
+use crate::flannel::{self, Lease};
 use crate::kernel_peer::{KernelPeer, PeerOptions};
 use crate::plan::Subnets;
 use crate::pod::Pod;
@@ -171,12 +171,16 @@ impl<'t, S: Store> Overlay<'t, S> {
         self.kernels[index].as_ref().expect("a kernel node on this host")
     }
 
+    /// The lease of the node on host `index`, as the datastore has it.
+    pub fn lease(&self, index: usize) -> Result<Lease> {
+        let address = self.host(index).v4;
+        let found = self.store.leases()?.into_iter().find(|lease| lease.public_v4 == address);
+        found.with_context(|| format!("no lease of {address}"))
+    }
+
     /// The subnets of the node on host `index`.
     pub fn subnets(&self, index: usize) -> Result<Subnets> {
-        match &self.kernels[index] {
-            Some(kernel) => Ok(kernel.subnets),
-            None => self.canal(index).subnets(&self.store),
-        }
+        Ok(self.lease(index)?.subnets)
     }
 
     /// Another pod on canal host `index`, attached and reachable from the host's first pod.

@@ -1,4 +1,7 @@
 //! What a VTEP owes the wire: MTU and its discovery, TTL, ECN, source ports, reserved bits, checksums.
+//!
+//! Where the kernel's own VXLAN node follows the same rule, the same test runs against it as well: a rule that the kernel
+//! does not pass here is a mistake of the test.
 
 use anyhow::{Result, ensure};
 use netns_tests::frames::{self, Link, Vxlan, mac, read_vxlan};
@@ -10,8 +13,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 fn canal_and_kernel<'t>(topology: &'t Topology, dual: bool) -> Result<Overlay<'t>> {
+    node_and_kernel(topology, dual, Role::canal())
+}
+
+/// The node under test on host 0, a kernel node on host 1.
+fn node_and_kernel<'t>(topology: &'t Topology, dual: bool, node: Role) -> Result<Overlay<'t>> {
     let network = Network { dual, ..Network::default() };
-    Overlay::start(topology, &network, &[Role::canal(), Role::Kernel])
+    Overlay::start(topology, &network, &[node, Role::Kernel])
 }
 
 /// Lets both ends of the pod's veth carry more than the overlay can.
@@ -37,7 +45,7 @@ struct FromPeer {
 impl FromPeer {
     fn new(overlay: &Overlay<'_>) -> Result<Self> {
         let (canal, peer) = (overlay.host(0), overlay.host(1));
-        let vtep = overlay.canal(0).lease(&overlay.store)?.mac_v4.unwrap_or_default();
+        let vtep = overlay.lease(0)?.mac_v4.unwrap_or_default();
         Ok(Self {
             outer: Link { from: mac(&peer.mac()), to: mac(&canal.mac()) },
             ends: (peer.v4, canal.v4),
@@ -53,8 +61,17 @@ impl FromPeer {
 
 #[test]
 fn a_packet_one_byte_too_big_is_answered_with_the_mtu_by_the_gateway() -> Result<()> {
+    one_byte_too_big(Role::canal())
+}
+
+#[test]
+fn a_packet_one_byte_too_big_is_answered_with_the_mtu_by_the_gateway_by_the_kernel_too() -> Result<()> {
+    one_byte_too_big(Role::Kernel)
+}
+
+fn one_byte_too_big(node: Role) -> Result<()> {
     let topology = Topology::build(&Shape::hosts(2))?;
-    let overlay = canal_and_kernel(&topology, false)?;
+    let overlay = node_and_kernel(&topology, false, node)?;
     let (pod, to) = (overlay.pod(0), overlay.pod(1).v4);
     widen(&overlay, pod, 1500)?;
     Ping::to(to).packet_size(1450).dont_fragment().expect_all(&pod.ns)?;
@@ -67,8 +84,17 @@ fn a_packet_one_byte_too_big_is_answered_with_the_mtu_by_the_gateway() -> Result
 
 #[test]
 fn an_ipv6_packet_too_big_is_answered_with_the_mtu_over_an_ipv6_underlay() -> Result<()> {
+    too_big_v6(Role::canal())
+}
+
+#[test]
+fn an_ipv6_packet_too_big_is_answered_with_the_mtu_over_an_ipv6_underlay_by_the_kernel_too() -> Result<()> {
+    too_big_v6(Role::Kernel)
+}
+
+fn too_big_v6(node: Role) -> Result<()> {
     let topology = Topology::build(&Shape::hosts(2))?;
-    let overlay = canal_and_kernel(&topology, true)?;
+    let overlay = node_and_kernel(&topology, true, node)?;
     let pod = overlay.pod(0);
     let Some(to) = overlay.pod(1).v6 else { unreachable!("a dual-stack pod") };
     widen(&overlay, pod, 1500)?;
@@ -80,15 +106,25 @@ fn an_ipv6_packet_too_big_is_answered_with_the_mtu_over_an_ipv6_underlay() -> Re
 
 #[test]
 fn a_packet_too_big_that_may_be_fragmented_is_fragmented() -> Result<()> {
+    fragmented(Role::canal())
+}
+
+#[test]
+fn a_packet_too_big_that_may_be_fragmented_is_fragmented_by_the_kernel_too() -> Result<()> {
+    fragmented(Role::Kernel)
+}
+
+fn fragmented(node: Role) -> Result<()> {
     let topology = Topology::build(&Shape::hosts(2))?;
-    let overlay = canal_and_kernel(&topology, false)?;
+    let overlay = node_and_kernel(&topology, false, node)?;
     let pod = overlay.pod(0);
     widen(&overlay, pod, 1500)?;
     // Without DF: a raw frame of 1500 bytes arrives whole at the other pod's socket.
     let echo = netns_tests::traffic::udp::Echo::start(&overlay.pod(1).ns, overlay.pod(1).v4.into())?;
     let answers = PacketSocket::open(&pod.ns, "eth0")?;
     let payload = vec![7; 1500 - 28];
-    answers.send(&from_pod(pod, (7777, echo.address.port()), overlay.pod(1).v4.into(), 64, &payload))?;
+    let frame = from_pod(pod, (7777, echo.address.port()), overlay.pod(1).v4.into(), 64, &payload);
+    answers.send(&frames::may_fragment(frame))?;
     let first = answers.expect("the echo, or its first fragment", wait::SOON, |frame| {
         let ip = frame.get(14..34)?;
         (frame.get(12..14)? == [8, 0] && ip[12..16] == overlay.pod(1).v4.octets()).then(|| ip.to_vec())
@@ -99,8 +135,17 @@ fn a_packet_too_big_that_may_be_fragmented_is_fragmented() -> Result<()> {
 
 #[test]
 fn tcp_finds_the_mtu_of_the_overlay() -> Result<()> {
+    tcp_finds_mtu(Role::canal())
+}
+
+#[test]
+fn tcp_finds_the_mtu_of_the_overlay_by_the_kernel_too() -> Result<()> {
+    tcp_finds_mtu(Role::Kernel)
+}
+
+fn tcp_finds_mtu(node: Role) -> Result<()> {
     let topology = Topology::build(&Shape::hosts(2))?;
-    let overlay = canal_and_kernel(&topology, true)?;
+    let overlay = node_and_kernel(&topology, true, node)?;
     widen(&overlay, overlay.pod(0), 1500)?;
     // The other end announces a large segment size, too.
     let remote = overlay.pod(1);
@@ -115,8 +160,17 @@ fn tcp_finds_the_mtu_of_the_overlay() -> Result<()> {
 
 #[test]
 fn tcp_crosses_an_underlay_with_a_smaller_mtu() -> Result<()> {
+    tcp_small_underlay(Role::canal())
+}
+
+#[test]
+fn tcp_crosses_an_underlay_with_a_smaller_mtu_by_the_kernel_too() -> Result<()> {
+    tcp_small_underlay(Role::Kernel)
+}
+
+fn tcp_small_underlay(node: Role) -> Result<()> {
     let topology = Topology::build(&Shape::hosts(2).behind_router(1).router_mtu(1400))?;
-    let overlay = canal_and_kernel(&topology, false)?;
+    let overlay = node_and_kernel(&topology, false, node)?;
     let (a, b) = (overlay.pod(0), overlay.pod(1));
     tcp::transfer(&a.ns, &b.ns, b.v4.into(), 8_000_000)?;
     tcp::transfer(&b.ns, &a.ns, a.v4.into(), 8_000_000)?;
@@ -158,8 +212,17 @@ fn a_forged_packet_too_big_is_ignored() -> Result<()> {
 
 #[test]
 fn every_router_lowers_the_ttl_once_and_the_outer_one_is_constant() -> Result<()> {
+    ttl(Role::canal())
+}
+
+#[test]
+fn every_router_lowers_the_ttl_once_and_the_outer_one_is_constant_by_the_kernel_too() -> Result<()> {
+    ttl(Role::Kernel)
+}
+
+fn ttl(node: Role) -> Result<()> {
     let topology = Topology::build(&Shape::hosts(2))?;
-    let overlay = canal_and_kernel(&topology, false)?;
+    let overlay = node_and_kernel(&topology, false, node)?;
     let (pod, remote) = (overlay.pod(0), overlay.pod(1));
     let wire = PacketSocket::open(&topology.switch, "h0")?;
     let arrived = PacketSocket::open(&remote.ns, "eth0")?;
@@ -181,8 +244,17 @@ fn every_router_lowers_the_ttl_once_and_the_outer_one_is_constant() -> Result<()
 
 #[test]
 fn traceroute_shows_the_real_hops() -> Result<()> {
+    traceroute(Role::canal())
+}
+
+#[test]
+fn traceroute_shows_the_real_hops_by_the_kernel_too() -> Result<()> {
+    traceroute(Role::Kernel)
+}
+
+fn traceroute(node: Role) -> Result<()> {
     let topology = Topology::build(&Shape::hosts(2))?;
-    let overlay = canal_and_kernel(&topology, false)?;
+    let overlay = node_and_kernel(&topology, false, node)?;
     let (pod, remote) = (overlay.pod(0), overlay.pod(1));
     let first = Ping::to(remote.v4).count(1).ttl(1).expect_none(&pod.ns)?;
     let gateway = plan::GATEWAY_V4.to_string();
@@ -202,8 +274,18 @@ fn traceroute_shows_the_real_hops() -> Result<()> {
 
 #[test]
 fn ecn_is_copied_outwards() -> Result<()> {
+    ecn_outwards(Role::canal(), 0b11)
+}
+
+#[test]
+fn ecn_is_copied_outwards_by_the_kernel_too_except_for_congestion() -> Result<()> {
+    // The kernel resets CE to ECT(0), the older rule of RFC 3168 section 9.1.1.
+    ecn_outwards(Role::Kernel, 0b10)
+}
+
+fn ecn_outwards(node: Role, congestion: u8) -> Result<()> {
     let topology = Topology::build(&Shape::hosts(2))?;
-    let overlay = canal_and_kernel(&topology, false)?;
+    let overlay = node_and_kernel(&topology, false, node)?;
     let (pod, remote) = (overlay.pod(0), overlay.pod(1));
     let wire = PacketSocket::open(&topology.switch, "h0")?;
     let sender = PacketSocket::open(&pod.ns, "eth0")?;
@@ -214,13 +296,23 @@ fn ecn_is_copied_outwards() -> Result<()> {
             let (outer, _, inner) = read_vxlan(frame, plan::VXLAN_PORT)?;
             (frames::read(&inner)?.payload == mark).then_some(outer.tos)
         })?;
-        ensure!(outer & 0b11 == ecn, "inner ECN {ecn:02b}, outer {outer:08b}");
+        let expected = if ecn == 0b11 { congestion } else { ecn };
+        ensure!(outer & 0b11 == expected, "inner ECN {ecn:02b}, outer {outer:08b}");
     }
     topology.pass()
 }
 
 #[test]
 fn ecn_is_combined_inwards_by_the_table_of_rfc_6040() -> Result<()> {
+    ecn_inwards(Role::canal())
+}
+
+#[test]
+fn ecn_is_combined_inwards_by_the_table_of_rfc_6040_by_the_kernel_too() -> Result<()> {
+    ecn_inwards(Role::Kernel)
+}
+
+fn ecn_inwards(node: Role) -> Result<()> {
     const DROP: Option<u8> = None;
     // Rows: inner Not-ECT, ECT(1), ECT(0), CE; columns: the same of the outer header (section 4.2).
     let table: [[Option<u8>; 4]; 4] = [
@@ -230,7 +322,7 @@ fn ecn_is_combined_inwards_by_the_table_of_rfc_6040() -> Result<()> {
         [Some(3), Some(3), Some(3), Some(3)],
     ];
     let topology = Topology::build(&Shape::hosts(2))?;
-    let overlay = canal_and_kernel(&topology, false)?;
+    let overlay = node_and_kernel(&topology, false, node)?;
     let peer = FromPeer::new(&overlay)?;
     let (pod, remote) = (overlay.pod(0), overlay.pod(1));
     let sender = PacketSocket::open(&overlay.host(1).ns, "eth0")?;
@@ -316,8 +408,17 @@ fn reserved_bits_are_ignored_on_receive() -> Result<()> {
 
 #[test]
 fn outer_checksums_zero_and_unfinished_are_accepted() -> Result<()> {
+    checksums(Role::canal())
+}
+
+#[test]
+fn outer_checksums_zero_and_unfinished_are_accepted_by_the_kernel_too() -> Result<()> {
+    checksums(Role::Kernel)
+}
+
+fn checksums(node: Role) -> Result<()> {
     let topology = Topology::build(&Shape::hosts(2))?;
-    let overlay = canal_and_kernel(&topology, false)?;
+    let overlay = node_and_kernel(&topology, false, node)?;
     let peer = FromPeer::new(&overlay)?;
     let (pod, remote) = (overlay.pod(0), overlay.pod(1));
     let sender = PacketSocket::open(&overlay.host(1).ns, "eth0")?;
@@ -335,9 +436,18 @@ fn outer_checksums_zero_and_unfinished_are_accepted() -> Result<()> {
 }
 
 #[test]
-fn what_canal_sends_is_plain_vxlan() -> Result<()> {
+fn what_is_sent_is_plain_vxlan() -> Result<()> {
+    plain_vxlan(Role::canal())
+}
+
+#[test]
+fn what_is_sent_is_plain_vxlan_by_the_kernel_too() -> Result<()> {
+    plain_vxlan(Role::Kernel)
+}
+
+fn plain_vxlan(node: Role) -> Result<()> {
     let topology = Topology::build(&Shape::hosts(2).offloads(false))?;
-    let overlay = canal_and_kernel(&topology, true)?;
+    let overlay = node_and_kernel(&topology, true, node)?;
     let wire = PacketSocket::open(&topology.switch, "h0")?;
     for to in overlay.pod(1).addresses() {
         let ping = Ping::to(to).count(1);
@@ -347,7 +457,7 @@ fn what_canal_sends_is_plain_vxlan() -> Result<()> {
         })?;
         ensure!(header == [8, 0, 0, 0, 0, 0, 1, 0], "reserved bits are zero: {header:02x?}");
         ensure!(outer.ttl == 64, "{outer:?}");
-        let lease = overlay.canal(0).lease(&overlay.store)?;
+        let lease = overlay.lease(0)?;
         let own = if to.is_ipv4() { lease.mac_v4 } else { lease.mac_v6 };
         ensure!(inner[..6] == mac(overlay.kernel(1).mac()), "to the peer's VTEP MAC: {:02x?}", &inner[..6]);
         ensure!(

@@ -27,7 +27,7 @@ use crate::observe::inspector::Inspector;
 use crate::observe::{admin, health, http, metrics, protocol};
 use crate::ports::{ChosenPort, OpenPorts, PortError};
 use crate::supervise::{Ended, Event, Listener, Part, ended};
-use crate::worker_thread::{Plan, WorkerHandle, Workers};
+use crate::worker_thread::{Plan, Workers};
 
 /// How long the control thread may take to undo what it did to the host.
 const FAREWELL: Duration = Duration::from_secs(10);
@@ -183,7 +183,7 @@ impl Control {
         let (stop, stopped) = oneshot::channel();
         let reports = ended.clone();
         let status = observer.status.clone();
-        let body = async move {
+        let body = async move || {
             let signals = signals(reports.clone());
             let news = news(status);
             let run = agent.run(async {
@@ -256,17 +256,17 @@ fn runtime() -> Result<Runtime, DaemonError> {
 }
 
 /// A thread that runs `body` and reports its end.
-fn spawn(
+fn spawn<F: Future<Output = ()>>(
     name: &str,
     part: Part,
     runtime: Runtime,
     ended: &Ended,
-    body: impl Future<Output = ()> + Send + 'static,
+    body: impl FnOnce() -> F + Send + 'static,
 ) -> Result<JoinHandle<()>, DaemonError> {
     let ended = ended.clone();
     let run = move || {
         let _reported = ended.watch(part);
-        runtime.block_on(body);
+        runtime.block_on(body());
     };
     std::thread::Builder::new().name(name.into()).spawn(run).map_err(system(format!("start {part}")))
 }
@@ -326,7 +326,7 @@ fn observe(config: &Config, inspector: Inspector, ended: &Ended) -> Result<JoinH
         let admin = admin::bind(&socket).map_err(system(format!("listen at {}", socket.display())))?;
         Ok::<_, DaemonError>((admin, listen(config.healthz).await?, listen(config.metrics).await?))
     })?;
-    spawn("canal-observe", Part::Observe, runtime, ended, serve(inspector, admin, healthz, metrics))
+    spawn("canal-observe", Part::Observe, runtime, ended, move || serve(inspector, admin, healthz, metrics))
 }
 
 async fn listen(address: Option<SocketAddr>) -> Result<Option<TcpListener>, DaemonError> {

@@ -14,6 +14,7 @@ use canal_control::datastore::dir::Dir;
 use canal_control::datastore::etcd::Etcd;
 use canal_dataplane::net::HashSeed;
 use canal_dataplane::tables::{Publisher, Tables};
+use canal_io::tun::TapDevice;
 use sd_notify::NotifyState;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
@@ -31,6 +32,9 @@ use crate::worker_thread::{Plan, Workers};
 
 /// How long the control thread may take to undo what it did to the host.
 const FAREWELL: Duration = Duration::from_secs(10);
+
+/// How often the device is looked for.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
 
 /// Why the daemon could not start, or had to end. The text says what to do where anything can be done.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +60,9 @@ pub enum DaemonError {
         #[source]
         source: io::Error,
     },
+    /// Somebody else took the device away.
+    #[error("the device {0} was deleted or renamed; canal-fwd must be started again")]
+    DeviceGone(String),
     /// A part that must not end has ended.
     #[error("{part} ended{}", why.as_ref().map_or_else(String::new, |why| format!(": {why}")))]
     Part {
@@ -121,7 +128,7 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
             spec: control.observer.specs.clone(),
             status: control.observer.status.clone(),
         };
-        live(config, inspector, control, &ended, &listener)
+        live(config, inspector, control, &ended, &listener, &ports.device)
     });
     // Steering is gone by now (it goes with the control thread), so nothing arrives any more.
     workers.stop();
@@ -135,16 +142,27 @@ fn live(
     control: Control,
     ended: &Ended,
     listener: &Listener,
+    device: &TapDevice,
 ) -> Result<(), DaemonError> {
-    let outcome = observe(config, inspector, ended).and_then(|_observing| wait(listener));
+    let outcome = observe(config, inspector, ended).and_then(|_observing| wait(listener, device));
     notify(&[NotifyState::Stopping]);
     control.stop(listener);
     let _ = std::fs::remove_file(config.run_dir.join(protocol::SOCKET_NAME));
     outcome
 }
 
-fn wait(listener: &Listener) -> Result<(), DaemonError> {
-    match listener.wait() {
+/// Waits for the first event that ends the daemon. A device that is gone tells nobody, and cannot come back: its queues
+/// are those of the old one.
+fn wait(listener: &Listener, device: &TapDevice) -> Result<(), DaemonError> {
+    let event = loop {
+        if let Some(event) = listener.wait(LOOK_AROUND) {
+            break event;
+        }
+        if nix::net::if_::if_nametoindex(device.name.as_str()) != Ok(device.ifindex) {
+            return Err(DaemonError::DeviceGone(device.name.clone()));
+        }
+    };
+    match event {
         Event::Signal(name) => {
             tracing::info!(signal = name, "stopping");
             Ok(())
@@ -288,8 +306,10 @@ async fn signals(ended: Ended) -> std::convert::Infallible {
     std::future::pending().await
 }
 
-/// Tells systemd and the log how the daemon is, whenever that changes; never returns.
-async fn news(mut status: tokio::sync::watch::Receiver<canal_control::status::Status>) -> std::convert::Infallible {
+/// Tells systemd how the daemon is, whenever that changes; never returns.
+async fn news(
+    mut status: tokio::sync::watch::Receiver<canal_control::status::Status>,
+) -> std::convert::Infallible {
     let mut told_ready = false;
     let mut last = String::new();
     loop {
@@ -299,12 +319,13 @@ async fn news(mut status: tokio::sync::watch::Receiver<canal_control::status::St
             let text = match (status.ready, reasons.is_empty()) {
                 (true, true) => "forwarding".to_owned(),
                 (true, false) => format!("forwarding, degraded: {}", reasons.join("; ")),
-                (false, _) => format!("not ready: {}", reasons.join("; ")),
+                (false, true) => "starting".to_owned(),
+                (false, false) => format!("not ready: {}", reasons.join("; ")),
             };
             (status.ready, text)
         };
+        // The agent itself logs what changes.
         if text != last {
-            tracing::info!("{text}");
             notify(&[NotifyState::Status(&text)]);
             last = text;
         }

@@ -189,7 +189,16 @@ fn show_flows(flows: &[FlowView]) -> String {
         ]
     };
     let columns = [
-        ">WORKER", "PROTO", "ONE-END", "OTHER-END", "STATE", ">FRAMES", ">BYTES", ">IDLE", "TO-OTHER", "TO-ONE",
+        ">WORKER",
+        "PROTO",
+        "ONE-END",
+        "OTHER-END",
+        "STATE",
+        ">FRAMES",
+        ">BYTES",
+        ">IDLE",
+        "TO-OTHER",
+        "TO-ONE",
     ];
     or_none(flows.len(), "flows", || grid(&columns, flows.iter().map(row)))
 }

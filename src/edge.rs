@@ -119,8 +119,7 @@ impl KernelEdge {
             return Ok(());
         }
         let Some(to) = bound else { return self.close_sockets() };
-        let config =
-            UdpConfig { dont_fragment: self.dont_fragment, ..UdpConfig::new(to.v4, to.v6, to.port) };
+        let config = UdpConfig { dont_fragment: self.dont_fragment, ..UdpConfig::new(to.v4, to.v6, to.port) };
         // All or none: flows are spread over the sockets there are.
         let ports = self.workers.iter().map(|_| UdpPort::open(&config)).collect::<Result<Vec<_>, _>>()?;
         if let Some(port) = ports.first() {

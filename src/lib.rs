@@ -1,7 +1,12 @@
 //! Composition of canal: what the daemon `canal-fwd` and the operator's command `canal` are made of.
+//!
+//! In reading order: [`config`], [`daemon`] which starts and ends everything, [`ports`] and [`edge`] (the kernel's
+//! side), [`worker_thread`] and [`depot`] (the packet threads), [`supervise`] and [`instance`], [`observe`].
 
 pub mod config;
+pub mod daemon;
 pub mod depot;
+pub mod edge;
 pub mod instance;
 pub mod logging;
 pub mod observe;

@@ -81,9 +81,9 @@ impl Drop for Watched {
 pub struct Listener(Receiver<Event>);
 
 impl Listener {
-    /// The first event; waits for it.
-    pub fn wait(&self) -> Event {
-        self.0.recv().unwrap_or(Event::Ended(Part::Control))
+    /// The next event, if one comes within `patience`.
+    pub fn wait(&self, patience: Duration) -> Option<Event> {
+        self.0.recv_timeout(patience).ok()
     }
 
     /// Waits until `part` has ended, for `patience` at most; true if it has.
@@ -104,6 +104,8 @@ impl Listener {
 mod tests {
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(60);
+
     #[test]
     fn a_panic_and_an_end_are_told_apart() {
         let (ended, listener) = ended();
@@ -113,10 +115,10 @@ mod tests {
             panic!("on purpose");
         });
         assert!(panicked.join().is_err());
-        let Event::Failed(Part::Worker(3), why) = listener.wait() else { panic!("not a failure") };
+        let Some(Event::Failed(Part::Worker(3), why)) = listener.wait(LONG) else { panic!("not a failure") };
         assert!(why.contains("panicked"));
         drop(ended.watch(Part::Observe));
-        assert_eq!(listener.wait(), Event::Ended(Part::Observe));
+        assert_eq!(listener.wait(LONG), Some(Event::Ended(Part::Observe)));
     }
 
     #[test]
@@ -124,7 +126,7 @@ mod tests {
         let (ended, listener) = ended();
         ended.report(Event::Signal("SIGTERM"));
         ended.report(Event::Ended(Part::Control));
-        assert!(listener.wait_for(Part::Control, Duration::from_secs(5)));
+        assert!(listener.wait_for(Part::Control, LONG));
         assert!(!listener.wait_for(Part::Control, Duration::ZERO));
     }
 }

@@ -6,19 +6,21 @@
 pub mod argv;
 pub mod flags;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
 
+use canal_control::datastore::etcd::{
+    ClientCertificate, Credentials, EtcdOptions, OptionsError, TlsFiles, parse_endpoints,
+};
+use canal_control::flannel::RenewMargin;
+use canal_control::host::Wanted;
+use canal_control::model::flannel::Prefix;
 use canal_dataplane::limits::MAX_WORKERS;
 use canal_dataplane::spec::{DscpMode, Settings};
 use clap::Parser;
 
 pub use flags::{DatastoreKind, LogFormat, LogLevel, PortChoice};
 use flags::{Dscp, Flags};
-
-/// flannel's default prefix of the network's keys.
-const DEFAULT_PREFIX: &str = "/coreos.com/network";
 
 /// flannel's default etcd servers.
 const DEFAULT_ENDPOINTS: &str = "http://127.0.0.1:4001,http://127.0.0.1:2379";
@@ -47,16 +49,16 @@ pub struct Machine {
 pub struct Config {
     /// This node's name in the datastore.
     pub node_name: String,
-    /// Which interface is the underlay, and what others call us.
-    pub underlay: Underlay,
+    /// Which interface is the underlay, and what others call us; families and own device are not filled in.
+    pub wanted: Wanted,
     /// Where desired state is kept.
     pub datastore: DatastoreChoice,
-    /// Prefix of the network's keys, without a final slash.
-    pub prefix: String,
+    /// Prefix of the network's keys.
+    pub prefix: Prefix,
     /// `subnet.env`.
     pub subnet_file: PathBuf,
     /// How long before its end the lease is renewed.
-    pub renew_margin: Duration,
+    pub renew_margin: RenewMargin,
     /// Masquerade what leaves the network (also written to `subnet.env`).
     pub ip_masq: bool,
     /// Choose masqueraded ports at random.
@@ -87,52 +89,13 @@ pub struct Config {
     pub notes: Vec<String>,
 }
 
-/// How the underlay interface is found, in flannel's order: names and addresses, expressions, reachability.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Underlay {
-    /// Names or addresses.
-    pub ifaces: Vec<String>,
-    /// Regular expressions.
-    pub regexes: Vec<String>,
-    /// An address that is reached through it.
-    pub can_reach: Option<IpAddr>,
-    /// What other nodes call us; the interface's own address if `None`.
-    pub public_ipv4: Option<Ipv4Addr>,
-    /// As above, IPv6.
-    pub public_ipv6: Option<Ipv6Addr>,
-}
-
 /// Where desired state is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DatastoreChoice {
     /// etcd v3.
-    Etcd(Etcd),
+    Etcd(EtcdOptions),
     /// Documents under this directory.
     Dir(PathBuf),
-}
-
-/// How to reach etcd.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Etcd {
-    /// URLs.
-    pub endpoints: Vec<String>,
-    /// Client certificate and key.
-    pub identity: Option<(PathBuf, PathBuf)>,
-    /// Authorities; alone it is enough for TLS, other than in flannel.
-    pub ca: Option<PathBuf>,
-    /// User and password.
-    pub login: Option<(String, String)>,
-}
-
-impl std::fmt::Debug for Etcd {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Etcd")
-            .field("endpoints", &self.endpoints)
-            .field("identity", &self.identity)
-            .field("ca", &self.ca)
-            .field("login", &self.login.as_ref().map(|(user, _)| user))
-            .finish()
-    }
 }
 
 /// What the command line asks for.
@@ -179,13 +142,16 @@ pub enum ConfigError {
         expected: &'static str,
     },
     /// One of two flags that only make sense together.
-    #[error("--{given} needs --{missing}, too: give both or neither.")]
+    #[error("--{given} needs --{missing}, too.")]
     Pair {
         /// Is there.
         given: &'static str,
         /// Is not.
         missing: &'static str,
     },
+    /// etcd's settings do not fit together.
+    #[error("--etcd-endpoints: {0}.")]
+    Etcd(#[from] OptionsError),
 }
 
 impl Config {
@@ -214,17 +180,16 @@ impl Config {
             None => machine.cores.clamp(1, DEFAULT_WORKERS),
         };
         in_range("flows", flags.flows as u64, *FLOWS.start() as u64, *FLOWS.end() as u64)?;
-        in_range("subnet-lease-renew-margin", u64::from(flags.subnet_lease_renew_margin), 1, 1439)?;
         Ok(Self {
             node_name: node_name(flags.nodename.as_deref(), machine)?,
-            underlay: underlay(&flags)?,
+            wanted: wanted(&flags)?,
             datastore: datastore(&flags, &mut notes)?,
-            prefix: prefix(flags.etcd_prefix.as_deref())?,
+            prefix: flags.etcd_prefix.as_deref().map(Prefix::new).unwrap_or_default(),
+            renew_margin: renew_margin(flags.subnet_lease_renew_margin)?,
             healthz: healthz(&flags)?,
             metrics: flags.metrics_addr.as_deref().map(metrics).transpose()?,
             device: device(flags.device)?,
             subnet_file: flags.subnet_file,
-            renew_margin: Duration::from_secs(u64::from(flags.subnet_lease_renew_margin) * 60),
             ip_masq: flags.ip_masq,
             ip_masq_random: !flags.ip_masq_fully_random_disable,
             port: flags.port,
@@ -313,13 +278,20 @@ fn node_name(given: Option<&str>, machine: &Machine) -> Result<String, ConfigErr
     Ok(name)
 }
 
-fn underlay(flags: &Flags) -> Result<Underlay, ConfigError> {
-    Ok(Underlay {
+fn renew_margin(minutes: u32) -> Result<RenewMargin, ConfigError> {
+    let value = u64::from(minutes);
+    let range = ConfigError::Range { flag: "subnet-lease-renew-margin", value, low: 1, high: 1439 };
+    RenewMargin::from_minutes(value).map_err(|_| range)
+}
+
+fn wanted(flags: &Flags) -> Result<Wanted, ConfigError> {
+    Ok(Wanted {
         ifaces: flags.iface.clone(),
         regexes: flags.iface_regex.clone(),
         can_reach: address("iface-can-reach", flags.iface_can_reach.as_deref(), "an IP address")?,
-        public_ipv4: address("public-ip", flags.public_ip.as_deref(), "an IPv4 address")?,
-        public_ipv6: address("public-ipv6", flags.public_ipv6.as_deref(), "an IPv6 address")?,
+        public_v4: address("public-ip", flags.public_ip.as_deref(), "an IPv4 address")?,
+        public_v6: address("public-ipv6", flags.public_ipv6.as_deref(), "an IPv6 address")?,
+        ..Wanted::default()
     })
 }
 
@@ -343,68 +315,48 @@ fn datastore(flags: &Flags, notes: &mut Vec<String>) -> Result<DatastoreChoice, 
     ];
     let mut given = about_etcd.iter().filter(|(given, _)| *given).map(|(_, flag)| *flag);
     match flags.datastore {
-        Some(DatastoreKind::Etcd) => etcd(flags, notes).map(DatastoreChoice::Etcd),
+        Some(DatastoreKind::Etcd) => etcd(flags).map(DatastoreChoice::Etcd),
         Some(DatastoreKind::Dir) => {
             let unused = given.filter(|flag| *flag != "etcd-prefix");
             notes.extend(unused.map(|flag| format!("--{flag} has no effect: the datastore is a directory")));
             Ok(DatastoreChoice::Dir(flags.data_dir.clone()))
         }
-        None if given.next().is_some() => etcd(flags, notes).map(DatastoreChoice::Etcd),
+        None if given.next().is_some() => etcd(flags).map(DatastoreChoice::Etcd),
         None => Ok(DatastoreChoice::Dir(flags.data_dir.clone())),
     }
 }
 
-fn etcd(flags: &Flags, notes: &mut Vec<String>) -> Result<Etcd, ConfigError> {
-    let text = flags.etcd_endpoints.as_deref().unwrap_or(DEFAULT_ENDPOINTS);
-    let endpoints: Vec<String> =
-        text.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect();
-    let is_url = |url: &String| {
-        let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-        host.is_some_and(|host| !host.is_empty() && !host.starts_with(['/', ':']))
-    };
-    if endpoints.is_empty() || !endpoints.iter().all(is_url) {
-        let expected = "a list of URLs such as http://10.0.0.1:2379,https://10.0.0.2:2379";
-        return Err(malformed("etcd-endpoints", text, expected));
-    }
-    let identity = match (&flags.etcd_certfile, &flags.etcd_keyfile) {
-        (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
-        (None, None) => None,
-        (Some(_), None) => {
-            return Err(ConfigError::Pair { given: "etcd-certfile", missing: "etcd-keyfile" });
-        }
+fn etcd(flags: &Flags) -> Result<EtcdOptions, ConfigError> {
+    let list = flags.etcd_endpoints.as_deref().unwrap_or(DEFAULT_ENDPOINTS);
+    let mut options = EtcdOptions::new(parse_endpoints(list)?);
+    let files = (&flags.etcd_certfile, &flags.etcd_keyfile);
+    let client = both(files, ("etcd-certfile", "etcd-keyfile"))?
+        .map(|(certificate, key)| ClientCertificate { certificate, key });
+    options.tls = match (&flags.etcd_cafile, client) {
+        (Some(ca), client) => Some(TlsFiles { ca: ca.clone(), client }),
         (None, Some(_)) => {
-            return Err(ConfigError::Pair { given: "etcd-keyfile", missing: "etcd-certfile" });
+            return Err(ConfigError::Pair { given: "etcd-certfile", missing: "etcd-cafile" });
         }
-    };
-    let login = match (&flags.etcd_username, &flags.etcd_password) {
-        (Some(user), Some(password)) => Some((user.clone(), password.clone())),
         (None, None) => None,
-        (Some(_), None) => {
-            return Err(ConfigError::Pair { given: "etcd-username", missing: "etcd-password" });
-        }
-        (None, Some(_)) => {
-            return Err(ConfigError::Pair { given: "etcd-password", missing: "etcd-username" });
-        }
     };
-    let tls = identity.is_some() || flags.etcd_cafile.is_some();
-    if tls && endpoints.iter().any(|url| url.starts_with("http://")) {
-        notes.push(
-            "certificates are given, but an etcd endpoint says http://: nothing sent there is encrypted"
-                .into(),
-        );
-    }
-    Ok(Etcd { endpoints, identity, ca: flags.etcd_cafile.clone(), login })
+    let login = (&flags.etcd_username, &flags.etcd_password);
+    options.credentials = both(login, ("etcd-username", "etcd-password"))?
+        .map(|(user, password)| Credentials { user, password });
+    options.check()?;
+    Ok(options)
 }
 
-/// Cleaned as flannel joins its paths: no double slashes, none at the end.
-fn prefix(given: Option<&str>) -> Result<String, ConfigError> {
-    let text = given.unwrap_or(DEFAULT_PREFIX);
-    let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
-    if parts.is_empty() || parts.iter().any(|part| matches!(*part, "." | "..")) {
-        return Err(malformed("etcd-prefix", text, "a key prefix such as /coreos.com/network"));
+/// Both of two values, or neither.
+fn both<T: Clone>(
+    values: (&Option<T>, &Option<T>),
+    names: (&'static str, &'static str),
+) -> Result<Option<(T, T)>, ConfigError> {
+    match values {
+        (Some(first), Some(second)) => Ok(Some((first.clone(), second.clone()))),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(ConfigError::Pair { given: names.0, missing: names.1 }),
+        (None, Some(_)) => Err(ConfigError::Pair { given: names.1, missing: names.0 }),
     }
-    let lead = if text.starts_with('/') { "/" } else { "" };
-    Ok(format!("{lead}{}", parts.join("/")))
 }
 
 fn healthz(flags: &Flags) -> Result<Option<SocketAddr>, ConfigError> {

@@ -29,11 +29,11 @@ fn refusal(line: &str) -> String {
 fn nothing_given_means_a_single_host_on_its_own_directory() {
     let expected = Config {
         node_name: "node-1".into(),
-        underlay: Underlay::default(),
+        wanted: Wanted::default(),
         datastore: DatastoreChoice::Dir("/etc/canal".into()),
-        prefix: "/coreos.com/network".into(),
+        prefix: Prefix::default(),
         subnet_file: "/run/flannel/subnet.env".into(),
-        renew_margin: Duration::from_secs(3600),
+        renew_margin: RenewMargin::default(),
         ip_masq: false,
         ip_masq_random: true,
         healthz: None,
@@ -60,27 +60,26 @@ fn a_flannel_command_line_is_understood_as_it_is() {
          -iface-can-reach=10.9.9.9 -public-ip=192.0.2.1 -public-ipv6=2001:db8::1 -ip-masq -subnet-file=/tmp/s.env \
          -subnet-lease-renew-margin=5 -healthz-ip=127.0.0.1 -healthz-port=8471 -ip-masq-fully-random-disable=true",
     );
+    let DatastoreChoice::Etcd(etcd) = config.datastore else { panic!("{:?}", config.datastore) };
+    let tls = TlsFiles {
+        ca: "ca.pem".into(),
+        client: Some(ClientCertificate { certificate: "c.pem".into(), key: "k.pem".into() }),
+    };
+    let endpoints = parse_endpoints("https://10.0.0.1:2379,https://10.0.0.2:2379").unwrap();
+    assert_eq!(etcd, EtcdOptions { tls: Some(tls), ..EtcdOptions::new(endpoints) });
+    assert_eq!(config.prefix, Prefix::new("/overlay/net"));
     assert_eq!(
-        config.datastore,
-        DatastoreChoice::Etcd(Etcd {
-            endpoints: vec!["https://10.0.0.1:2379".into(), "https://10.0.0.2:2379".into()],
-            identity: Some(("c.pem".into(), "k.pem".into())),
-            ca: Some("ca.pem".into()),
-            login: None,
-        })
-    );
-    assert_eq!(config.prefix, "/overlay/net");
-    assert_eq!(
-        config.underlay,
-        Underlay {
+        config.wanted,
+        Wanted {
             ifaces: vec!["eth1".into(), "eth2".into()],
             regexes: vec!["^10\\.".into()],
             can_reach: Some("10.9.9.9".parse().unwrap()),
-            public_ipv4: Some("192.0.2.1".parse().unwrap()),
-            public_ipv6: Some("2001:db8::1".parse().unwrap()),
+            public_v4: Some("192.0.2.1".parse().unwrap()),
+            public_v6: Some("2001:db8::1".parse().unwrap()),
+            ..Wanted::default()
         }
     );
-    assert_eq!(config.renew_margin, Duration::from_secs(300));
+    assert_eq!(config.renew_margin, RenewMargin::from_minutes(5).unwrap());
     assert_eq!(config.healthz, Some("127.0.0.1:8471".parse().unwrap()));
     assert!(config.ip_masq && !config.ip_masq_random);
     assert_eq!(config.notes, [] as [String; 0]);
@@ -89,7 +88,7 @@ fn a_flannel_command_line_is_understood_as_it_is() {
 #[test]
 fn any_word_about_etcd_chooses_etcd_and_the_flag_has_the_last_word() {
     let endpoints = |config: Config| match config.datastore {
-        DatastoreChoice::Etcd(etcd) => etcd.endpoints,
+        DatastoreChoice::Etcd(etcd) => etcd.endpoints.iter().map(|e| e.url().to_owned()).collect::<Vec<_>>(),
         DatastoreChoice::Dir(dir) => panic!("directory {}", dir.display()),
     };
     let standard = ["http://127.0.0.1:4001", "http://127.0.0.1:2379"];
@@ -114,7 +113,7 @@ fn the_environment_stands_for_flags() {
         ("CANAL_PORT", "udp"),
     ];
     let config = config_with("--ip-masq=false", &environment);
-    assert_eq!(config.underlay, Underlay { ifaces: vec!["eth0".into()], ..Underlay::default() });
+    assert_eq!(config.wanted, Wanted { ifaces: vec!["eth0".into()], ..Wanted::default() });
     assert_eq!((config.ip_masq, config.workers, config.port), (false, 2, PortChoice::Udp));
     assert_eq!(config.healthz, Some("0.0.0.0:9000".parse().unwrap()));
 }
@@ -188,14 +187,25 @@ fn refusals_say_what_to_do() {
         ),
         (
             "--etcd-endpoints 10.0.0.1:2379",
-            "--etcd-endpoints is \"10.0.0.1:2379\", which is not a list of URLs such as \
-             http://10.0.0.1:2379,https://10.0.0.2:2379.",
+            "--etcd-endpoints: etcd endpoint \"10.0.0.1:2379\" has no scheme: write http://10.0.0.1:2379 or \
+             https://10.0.0.1:2379.",
         ),
-        ("--etcd-certfile c", "--etcd-certfile needs --etcd-keyfile, too: give both or neither."),
-        ("--etcd-keyfile k", "--etcd-keyfile needs --etcd-certfile, too: give both or neither."),
-        ("--etcd-username u", "--etcd-username needs --etcd-password, too: give both or neither."),
-        ("--etcd-password p", "--etcd-password needs --etcd-username, too: give both or neither."),
-        ("--etcd-prefix /", "--etcd-prefix is \"/\", which is not a key prefix such as /coreos.com/network."),
+        (
+            "--etcd-endpoints https://e:1",
+            "--etcd-endpoints: https etcd endpoints need a CA file to check the server's certificate with.",
+        ),
+        (
+            "--etcd-endpoints http://e:1 --etcd-cafile c",
+            "--etcd-endpoints: TLS files are given but no etcd endpoint is https.",
+        ),
+        (
+            "--etcd-endpoints https://e:1 --etcd-certfile c --etcd-keyfile k",
+            "--etcd-certfile needs --etcd-cafile, too.",
+        ),
+        ("--etcd-certfile c", "--etcd-certfile needs --etcd-keyfile, too."),
+        ("--etcd-keyfile k", "--etcd-keyfile needs --etcd-certfile, too."),
+        ("--etcd-username u", "--etcd-username needs --etcd-password, too."),
+        ("--etcd-password p", "--etcd-password needs --etcd-username, too."),
         (
             "--device sixteen-letters-",
             "--device is \"sixteen-letters-\", which is not an interface name: 1 to 15 letters, digits, dashes, \
@@ -211,12 +221,6 @@ fn refusals_say_what_to_do() {
     assert!(refusal("--port xdp").contains("possible values: auto, tap, udp"));
     assert!(refusal("--nonsense").contains("unexpected argument '--nonsense'"));
     assert!(refusal("stray").contains("unexpected argument 'stray'"));
-}
-
-#[test]
-fn certificates_with_a_plain_endpoint_are_worth_a_sentence() {
-    let config = config("--etcd-endpoints http://e:1 --etcd-cafile ca.pem");
-    assert!(config.notes[0].contains("http://"));
 }
 
 #[test]

@@ -217,13 +217,13 @@ fn control_view(control: &Status, seen: impl Iterator<Item = u64>) -> StatusView
 
 fn lease(control: &Status) -> Option<LeaseView> {
     let lease = control.lease.as_ref()?;
-    let public = control.underlay.as_ref().and_then(|underlay| underlay.public_ip);
+    let public = control.underlay.as_ref().map_or_else(Vec::new, |underlay| underlay.public.clone());
     let overlay = control.overlay.as_ref();
     Some(LeaseView {
         subnets: std::iter::once(lease.subnet.to_string())
             .chain(lease.subnet_v6.map(|subnet| subnet.to_string()))
             .collect(),
-        public: public.into_iter().map(Into::into).collect(),
+        public,
         backend: overlay.map_or_else(String::new, |overlay| overlay.backend.to_owned()),
         mtu: overlay.map_or(0, |overlay| overlay.mtu),
         expires_in_s: lease.expires_in_s(),

@@ -24,7 +24,7 @@ pub struct Facts {
     pub status: StatusView,
     /// Local workloads.
     pub endpoints: usize,
-    /// Routes.
+    /// Routes to other nodes and of own subnets.
     pub routes: usize,
     /// Remote tunnel end points.
     pub vteps: usize,
@@ -112,7 +112,7 @@ fn state(text: &mut Text, facts: &Facts) {
     };
     gauge("canal_flow_capacity", "Flow table entries of all workers together.", facts.flow_capacity as u64);
     gauge("canal_endpoints", "Local workloads.", facts.endpoints as u64);
-    gauge("canal_routes", "Routes.", facts.routes as u64);
+    gauge("canal_routes", "Routes to other nodes and of own subnets.", facts.routes as u64);
     gauge("canal_vteps", "Remote tunnel end points.", facts.vteps as u64);
     gauge("canal_generation", "Table generation published last.", facts.generation.generation);
     gauge("canal_revision", "Datastore revision of that generation.", facts.generation.revision);

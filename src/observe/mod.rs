@@ -1,13 +1,14 @@
 //! What can be seen of a running daemon: the admin socket, metrics, health.
 //!
 //! In reading order: [`protocol`] is what the admin socket speaks and what everything else is made of, [`views`]
-//! makes it from the dataplane's own types, [`admin`] serves it, [`client`] asks for it, [`metrics`] and [`health`]
+//! makes it from the dataplane's own types, [`admin`] serves it, [`inspector`] answers it, [`client`] asks for it, [`metrics`] and [`health`]
 //! say the same over HTTP, [`http`] keeps their connections short.
 
 pub mod admin;
 pub mod client;
 pub mod health;
 pub mod http;
+pub mod inspector;
 pub mod metrics;
 pub mod protocol;
 pub mod views;

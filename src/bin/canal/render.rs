@@ -188,7 +188,18 @@ fn show_flows(flows: &[FlowView]) -> String {
             flow.via[1].clone(),
         ]
     };
-    let columns = [">WORKER", "PROTO", "SOURCE", "DESTINATION", "STATE", ">FRAMES", ">BYTES", ">EXPIRES"];
+    let columns = [
+        ">WORKER",
+        "PROTO",
+        "ONE-END",
+        "OTHER-END",
+        "STATE",
+        ">FRAMES",
+        ">BYTES",
+        ">IDLE",
+        "TO-OTHER",
+        "TO-ONE",
+    ];
     or_none(flows.len(), "flows", || grid(&columns, flows.iter().map(row)))
 }
 

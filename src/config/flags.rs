@@ -193,10 +193,10 @@ pub struct Flags {
     /// Minutes before its end at which the lease is renewed
     #[arg(long, default_value_t = 60, help_heading = "flannel")]
     pub subnet_lease_renew_margin: u32,
-    /// Masquerade what leaves the network
+    /// Say in the subnet file that this host masquerades (canal-fwd itself does not yet)
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = go_bool, help_heading = "flannel")]
     pub ip_masq: bool,
-    /// Choose masqueraded ports in order
+    /// Accepted; nothing is masqueraded yet
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = go_bool, help_heading = "flannel")]
     pub ip_masq_fully_random_disable: bool,
     /// Print the version to standard error

@@ -59,10 +59,8 @@ pub struct Config {
     pub subnet_file: PathBuf,
     /// How long before its end the lease is renewed.
     pub renew_margin: RenewMargin,
-    /// Masquerade what leaves the network (also written to `subnet.env`).
+    /// What `subnet.env` says about masquerading.
     pub ip_masq: bool,
-    /// Choose masqueraded ports at random.
-    pub ip_masq_random: bool,
     /// `/healthz` and `/readyz`; `None` = off.
     pub healthz: Option<SocketAddr>,
     /// Prometheus metrics; `None` = off.
@@ -191,7 +189,6 @@ impl Config {
             device: device(flags.device)?,
             subnet_file: flags.subnet_file,
             ip_masq: flags.ip_masq,
-            ip_masq_random: !flags.ip_masq_fully_random_disable,
             port: flags.port,
             workers,
             flows_per_worker: flags.flows.div_ceil(workers as usize),
@@ -259,12 +256,18 @@ fn without_effect(flags: &Flags) -> Vec<String> {
             "set-node-network-unavailable",
             "no Kubernetes node object is written",
         ),
+        (flags.ip_masq_fully_random_disable, "ip-masq-fully-random-disable", "nothing is masqueraded yet"),
         (flags.v.is_some(), "v", "use --log-level"),
         (flags.vmodule.is_some(), "vmodule", "use --log-level"),
         (flags.log_backtrace_at.is_some(), "log_backtrace_at", "use --log-level"),
     ];
     let given = reasons.into_iter().filter(|(given, _, _)| *given);
-    given.map(|(_, flag, why)| format!("--{flag} has no effect: {why}")).collect()
+    let mut notes: Vec<String> =
+        given.map(|(_, flag, why)| format!("--{flag} has no effect: {why}")).collect();
+    if flags.ip_masq {
+        notes.push("--ip-masq is written to the subnet file only: nothing is masqueraded yet".into());
+    }
+    notes
 }
 
 fn node_name(given: Option<&str>, machine: &Machine) -> Result<String, ConfigError> {

@@ -35,7 +35,6 @@ fn nothing_given_means_a_single_host_on_its_own_directory() {
         subnet_file: "/run/flannel/subnet.env".into(),
         renew_margin: RenewMargin::default(),
         ip_masq: false,
-        ip_masq_random: true,
         healthz: None,
         metrics: None,
         port: PortChoice::Auto,
@@ -81,8 +80,14 @@ fn a_flannel_command_line_is_understood_as_it_is() {
     );
     assert_eq!(config.renew_margin, RenewMargin::from_minutes(5).unwrap());
     assert_eq!(config.healthz, Some("127.0.0.1:8471".parse().unwrap()));
-    assert!(config.ip_masq && !config.ip_masq_random);
-    assert_eq!(config.notes, [] as [String; 0]);
+    assert!(config.ip_masq);
+    assert_eq!(
+        config.notes,
+        [
+            "--ip-masq-fully-random-disable has no effect: nothing is masqueraded yet",
+            "--ip-masq is written to the subnet file only: nothing is masqueraded yet",
+        ]
+    );
 }
 
 #[test]

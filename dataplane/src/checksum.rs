@@ -231,6 +231,18 @@ mod tests {
     }
 
     #[test]
+    fn a_finished_udp_checksum_is_never_none() {
+        // Ports and length that make the sum 0xffff: the checksum 0 is written as 0xffff in UDP only.
+        let packet = [0xff, 0xf0, 0, 0, 0, 8, 0, 7, 0, 0];
+        let finished = |offset| {
+            let mut packet = packet;
+            finish_partial(&mut packet, 0, offset).unwrap();
+            packet[usize::from(offset)..usize::from(offset) + 2].to_vec()
+        };
+        assert_eq!((finished(6), finished(8)), (vec![0xff, 0xff], vec![0, 0]));
+    }
+
+    #[test]
     fn a_field_outside_of_the_packet_is_refused() {
         let mut packet = [1u8; 20];
         assert_eq!(finish_partial(&mut packet, 4, 15), Err(OutOfPacket));

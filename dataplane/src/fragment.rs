@@ -365,6 +365,9 @@ mod tests {
             assert_eq!((later[14], &later[34..38]), (0x46, &[148, 4, 0, 0][..]));
         }
         assert_eq!(reassembled(&all, 500).len(), 1008);
+        // An option of three bytes is padded.
+        let all = fragments(&sample(&[1, 130, 3, 9]), Checksum::Complete, 500, 10).unwrap();
+        assert_eq!((all[1][14], &all[1][34..38]), (0x46, &[130, 3, 9, 0][..]));
     }
 
     #[test]

@@ -15,6 +15,9 @@ const OPEN: usize = 8;
 #[derive(Debug, Default)]
 pub struct Coalescer {
     incoming: Vec<Received>,
+    /// Frames without a packet, kept until the batch is done: small ones must not be on top of the pool when a
+    /// super-frame looks for a larger frame.
+    spent: Vec<Frame>,
 }
 
 /// A packet of the batch that the next segment of its connection may be appended to.
@@ -33,7 +36,7 @@ struct Open {
 impl Coalescer {
     /// With room for the usual batch.
     pub fn new() -> Self {
-        Self { incoming: Vec::with_capacity(BATCH) }
+        Self { incoming: Vec::with_capacity(BATCH), spent: Vec::with_capacity(BATCH) }
     }
 
     /// Merges what can be merged in `batch` and returns the number of frames it became shorter by; they are back in
@@ -58,11 +61,12 @@ impl Coalescer {
             if let Some(slot) = known
                 && let Some(head) = &mut open[slot]
             {
-                if append(&mut batch[head.index], head, &received, &tcp, pool) {
+                let room = Room { pool, spent: &mut self.spent };
+                if append(&mut batch[head.index], head, &received, &tcp, room) {
                     if tcp.pushes() || tcp.payload_len() < head.first.payload_len() {
                         open[slot] = None;
                     }
-                    pool.give(received.frame);
+                    self.spent.push(received.frame);
                     continue;
                 }
                 open[slot] = None;
@@ -78,6 +82,7 @@ impl Coalescer {
             }
             batch.push(received);
         }
+        self.spent.drain(..).for_each(|frame| pool.give(frame));
         before - batch.len()
     }
 }
@@ -107,13 +112,7 @@ fn proven(received: &Received, tcp: &Tcp) -> bool {
 }
 
 /// Appends the payload of `received` to `head`, or does nothing and says so.
-fn append(
-    head: &mut Received,
-    open: &mut Open,
-    received: &Received,
-    tcp: &Tcp,
-    pool: &mut FramePool,
-) -> bool {
+fn append(head: &mut Received, open: &mut Open, received: &Received, tcp: &Tcp, room: Room) -> bool {
     let first = &open.first;
     let payload = &received.frame.data()[tcp.payload..];
     let end = head.frame.len() + payload.len();
@@ -127,7 +126,7 @@ fn append(
         return false;
     }
     open.proven = open.proven || proven(head, first);
-    if !open.proven || !make_room(&mut head.frame, end, pool) {
+    if !open.proven || !room.make(&mut head.frame, end) {
         return false;
     }
     let from = head.frame.len();
@@ -141,16 +140,24 @@ fn append(
     true
 }
 
-/// Sees to it that `frame` can hold `len` bytes, by moving it to a larger frame of `pool` if need be.
-fn make_room(frame: &mut Frame, len: usize, pool: &mut FramePool) -> bool {
-    if frame.len() + frame.tailroom() >= len {
-        return true;
+/// Where larger frames come from and outgrown ones go.
+struct Room<'a> {
+    pool: &'a mut FramePool,
+    spent: &'a mut Vec<Frame>,
+}
+
+impl Room<'_> {
+    /// Sees to it that `frame` can hold `len` bytes, by moving it to a larger frame of the pool if need be.
+    fn make(self, frame: &mut Frame, len: usize) -> bool {
+        if frame.len() + frame.tailroom() >= len {
+            return true;
+        }
+        let Some(mut larger) = self.pool.take() else { return false };
+        if larger.tailroom() < len || !larger.fill(frame.data()) {
+            self.pool.give(larger);
+            return false;
+        }
+        self.spent.push(std::mem::replace(frame, larger));
+        true
     }
-    let Some(mut larger) = pool.take() else { return false };
-    if larger.tailroom() < len || !larger.fill(frame.data()) {
-        pool.give(larger);
-        return false;
-    }
-    pool.give(std::mem::replace(frame, larger));
-    true
 }

@@ -56,7 +56,13 @@ enum Damage {
     /// Another connection's segment in the middle.
     Sequence(u32),
     Flags(u8),
+    Acknowledgement,
+    Window,
+    TcpOption,
     Ttl,
+    Tos,
+    /// Of a packet that may be fragmented.
+    Id,
     Vni,
 }
 
@@ -66,7 +72,12 @@ fn damages() -> impl Strategy<Value = Damage> {
         (1u32..).prop_map(Damage::Sequence),
         prop_oneof![Just(0u8), Just(0x11), Just(0x12), Just(0x14), Just(0x30), Just(0x50), Just(0x90)]
             .prop_map(Damage::Flags),
+        Just(Damage::Acknowledgement),
+        Just(Damage::Window),
+        Just(Damage::TcpOption),
         Just(Damage::Ttl),
+        Just(Damage::Tos),
+        Just(Damage::Id),
         Just(Damage::Vni),
     ]
 }
@@ -106,6 +117,12 @@ proptest! {
         inner in data_headers(), count in 2usize..8, size in 50usize..300, victim: prop::sample::Index,
         damage in damages()
     ) {
+        let mut inner = inner;
+        inner.dont_fragment &= !matches!(damage, Damage::Id);
+        inner.v6 &= !matches!(damage, Damage::Id);
+        if let Damage::TcpOption = damage {
+            inner.tcp_options = vec![8, 10, 1, 1, 1, 1, 2, 2, 2, 2, 0, 0];
+        }
         let mut segments = inner.segments(&vec![0x17; count * size], size);
         let victim = victim.index(count);
         let own = Headers {
@@ -113,18 +130,22 @@ proptest! {
             sequence: inner.sequence.wrapping_add((victim * size) as u32),
             ..inner.clone()
         };
-        let body = vec![0x17; size];
-        match &damage {
-            Damage::Byte { at, mask } => {
-                let len = segments[victim].len();
-                segments[victim][at % len] ^= mask;
-            }
-            Damage::Sequence(by) => {
-                segments[victim] = Headers { sequence: own.sequence.wrapping_add(*by), ..own }.frame(&body);
-            }
-            Damage::Flags(flags) => segments[victim] = Headers { flags: *flags, ..own }.frame(&body),
-            Damage::Ttl => segments[victim] = Headers { ttl: own.ttl ^ 1, ..own }.frame(&body),
-            Damage::Vni => {}
+        let mut changed = own.clone();
+        match damage {
+            Damage::Byte { .. } | Damage::Vni => {}
+            Damage::Sequence(by) => changed.sequence = own.sequence.wrapping_add(by),
+            Damage::Flags(flags) => changed.flags = flags,
+            Damage::Acknowledgement => changed.acknowledgement ^= 0x100,
+            Damage::Window => changed.window ^= 0x100,
+            Damage::TcpOption => changed.tcp_options[9] ^= 1,
+            Damage::Ttl => changed.ttl ^= 1,
+            Damage::Tos => changed.tos ^= 1,
+            Damage::Id => changed.id ^= 0x100,
+        }
+        segments[victim] = changed.frame(&vec![0x17; size]);
+        if let Damage::Byte { at, mask } = damage {
+            let len = segments[victim].len();
+            segments[victim][at % len] ^= mask;
         }
         let stride = PREFIX.len() + segments[0].len();
         let mut bytes = buffer(&segments);
@@ -138,6 +159,22 @@ proptest! {
         prop_assert_eq!(run, victim.max(1));
         prop_assert_eq!(merge_in_place(&mut frame, PREFIX.len(), stride, TcpChecksums::Verify), None);
         prop_assert_eq!(frame.data(), bytes);
+    }
+
+    #[test]
+    fn segments_that_say_more_than_here_is_data_are_not_merged(
+        inner in data_headers(), flags in prop_oneof![
+            Just(0u8), Just(0x08), Just(0x11), Just(0x12), Just(0x14), Just(0x30), Just(0x50), Just(0x90)
+        ]
+    ) {
+        // Each segment has the flag, so that none differs from the first.
+        let segment = |i: u16| {
+            let sequence = inner.sequence.wrapping_add(u32::from(i) * 100);
+            Headers { flags, sequence, id: inner.id.wrapping_add(i), ..inner.clone() }.frame(&[1; 100])
+        };
+        let segments: Vec<_> = (0..4).map(segment).collect();
+        let stride = PREFIX.len() + segments[0].len();
+        prop_assert_eq!(run_length(&buffer(&segments), PREFIX.len(), stride, TcpChecksums::Trusted), 1);
     }
 
     #[test]
@@ -289,52 +326,10 @@ proptest! {
     }
 }
 
-#[test]
-fn interleaved_connections_become_one_super_frame_each() {
-    let mut base = Headers {
+fn sample(v6: bool) -> Headers {
+    Headers {
         macs: [2; 12],
-        v6: true,
-        udp: false,
-        source: [0x20; 16],
-        target: [0x21; 16],
-        tos: 0,
-        ttl: 63,
-        id: 7,
-        dont_fragment: true,
-        ip_options: Vec::new(),
-        flow_label: 5,
-        ports: (0, 4000),
-        sequence: u32::MAX - 600,
-        acknowledgement: 9,
-        flags: 0x10,
-        window: 500,
-        tcp_options: vec![1; 12],
-    };
-    let first = base.clone();
-    base.ports.0 = 1;
-    base.v6 = false;
-    let script: Vec<_> = (0..20).map(|i| (i, Kind::Data { len: 500, push: i >= 18 })).collect();
-    let packets = batch(vec![first, base], &script);
-    let mut pool = pool(20);
-    let receive = |(_, packet): &(usize, Vec<u8>)| Received {
-        frame: filled(&mut pool, packet),
-        offload: Offload::NONE,
-        ingress: Ingress::Direct,
-    };
-    let mut received: Vec<_> = packets.iter().map(receive).collect();
-    assert_eq!(Coalescer::new().run(&mut received, &mut pool), 18);
-    assert_eq!(pool.available(), 18);
-    for (i, Received { frame, offload, .. }) in received.iter().enumerate() {
-        assert_eq!(frame.len(), 14 + [40, 20][i] + 32 + 5000);
-        assert_eq!(offload.gso.unwrap().size, 500);
-    }
-}
-
-#[test]
-fn a_super_frame_stops_at_the_largest_ip_packet() {
-    let headers = Headers {
-        macs: [2; 12],
-        v6: false,
+        v6,
         udp: false,
         source: [10; 16],
         target: [11; 16],
@@ -343,24 +338,75 @@ fn a_super_frame_stops_at_the_largest_ip_packet() {
         id: 7,
         dont_fragment: false,
         ip_options: Vec::new(),
-        flow_label: 0,
+        flow_label: 5,
         ports: (0, 4000),
-        sequence: 1,
+        sequence: u32::MAX - 600,
         acknowledgement: 9,
         flags: 0x10,
         window: 500,
         tcp_options: Vec::new(),
-    };
-    let script: Vec<_> = (0..50).map(|_| (0, Kind::Data { len: 1460, push: false })).collect();
-    let packets = batch(vec![headers], &script);
-    let mut pool = pool(50);
-    let receive = |(_, packet): &(usize, Vec<u8>)| Received {
-        frame: filled(&mut pool, packet),
+    }
+}
+
+fn receive(pool: &mut FramePool, packets: &[(usize, Vec<u8>)]) -> Vec<Received> {
+    let received = |(_, packet): &(usize, Vec<u8>)| Received {
+        frame: filled(pool, packet),
         offload: Offload::NONE,
         ingress: Ingress::Direct,
     };
-    let mut received: Vec<_> = packets.iter().map(receive).collect();
+    packets.iter().map(received).collect()
+}
+
+#[test]
+fn interleaved_connections_become_one_super_frame_each() {
+    let script: Vec<_> = (0..20).map(|i| (i, Kind::Data { len: 500, push: i >= 18 })).collect();
+    let second = Headers { ports: (1, 4000), ..sample(false) };
+    let packets = batch(vec![sample(true), second], &script);
+    let mut pool = pool(20);
+    let mut received = receive(&mut pool, &packets);
+    assert_eq!(Coalescer::new().run(&mut received, &mut pool), 18);
+    assert_eq!(pool.available(), 18);
+    for (i, Received { frame, offload, .. }) in received.iter().enumerate() {
+        assert_eq!(frame.len(), 14 + [40, 20][i] + 20 + 5000);
+        assert_eq!(offload.gso.unwrap().size, 500);
+    }
+}
+
+#[test]
+fn a_super_frame_stops_at_the_largest_ip_packet() {
+    let script: Vec<_> = (0..50).map(|_| (0, Kind::Data { len: 1460, push: false })).collect();
+    let packets = batch(vec![sample(false)], &script);
+    let mut pool = pool(50);
+    let mut received = receive(&mut pool, &packets);
     assert_eq!(Coalescer::new().run(&mut received, &mut pool), 48);
     // 44 segments and 40 bytes of headers are 64,280 bytes; a forty-fifth would make 65,740.
     assert_eq!(received[0].frame.len(), 14 + 40 + 44 * 1460);
+}
+
+#[test]
+fn a_super_frame_that_outgrows_its_frame_moves_and_the_small_one_goes_to_the_pool() {
+    let script: Vec<_> = (0..10).map(|_| (0, Kind::Data { len: 1000, push: false })).collect();
+    let packets = batch(vec![sample(false)], &script);
+    let mut small = FramePool::new(10, crate::limits::SMALL_FRAME_BUFFER);
+    let mut received = receive(&mut small, &packets);
+    let mut large = pool(1);
+    assert_eq!(Coalescer::new().run(&mut received, &mut large), 9);
+    assert_eq!((received[0].frame.len(), large.available()), (14 + 40 + 10_000, 10));
+
+    // Without larger frames nothing is merged, and nothing lost.
+    let mut small = FramePool::new(11, crate::limits::SMALL_FRAME_BUFFER);
+    let mut received = receive(&mut small, &packets);
+    assert_eq!(Coalescer::new().run(&mut received, &mut small), 0);
+    assert_eq!((received.len(), small.available()), (10, 1));
+}
+
+#[test]
+fn connections_of_different_ports_are_not_one_even_with_the_same_addresses() {
+    let script: Vec<_> = (0..2).map(|_| (0, Kind::Data { len: 500, push: false })).collect();
+    let packets = batch(vec![sample(false)], &script);
+    let mut pool = pool(2);
+    let mut received = receive(&mut pool, &packets);
+    received[1].ingress = Ingress::Host;
+    assert_eq!(Coalescer::new().run(&mut received, &mut pool), 0);
+    assert_eq!(received.len(), 2);
 }

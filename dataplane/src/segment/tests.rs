@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::frame::FramePool;
 use crate::offload::{Caps, GsoKind};
 use crate::port::{Egress, Outgoing};
 use crate::test_frames::{Headers, filled, headers, payload, pool, shifted, tunnel, tunnelled, verifies};
@@ -127,8 +128,10 @@ proptest! {
     #[test]
     fn split_super_frames_stand_for_the_same_packets(case in cases(30_000), max in 1800usize..20_000) {
         let out = lowered(&case, Caps::ALL, Some(max)).unwrap();
-        for piece in &out {
+        for (i, piece) in out.iter().enumerate() {
             prop_assert!(piece.frame.len() <= 14 + max);
+            let ecn = piece.offload.gso.map(|gso| gso.ecn);
+            prop_assert!(ecn.is_none_or(|ecn| ecn == (i == 0 && case.offload.gso.unwrap().ecn)));
         }
         let total: usize = out.iter().map(|piece| piece.frame.len()).sum();
         prop_assert!(out.len() <= total / (max - 1500) + 1);
@@ -254,9 +257,17 @@ fn frames_too_small_for_a_segment_are_an_error_and_none_is_lost() {
     let case = plain(&sample(), &[1; 3000], 1000);
     let mut large = pool(1);
     let frame = filled(&mut large, &case.super_frame);
-    let mut small = crate::frame::FramePool::new(4, 256);
+    let mut small = FramePool::new(4, 256);
     let mut out = Vec::new();
     let result = lower(frame, case.offload, Caps::NONE, Egress::Host, &mut small, &mut out);
     assert_eq!(result, Err(LowerError::FrameTooSmall));
     assert_eq!((small.available(), out.len()), (5, 0));
+
+    // The first copy fits its frame, the second does not.
+    let frames = [FramePool::new(1, 256).take().unwrap(), pool(1).take().unwrap()];
+    let mut mixed = FramePool::from_frames(frames, 256);
+    let frame = filled(&mut pool(1), &case.super_frame);
+    let result = lower(frame, case.offload, Caps::NONE, Egress::Host, &mut mixed, &mut out);
+    assert_eq!(result, Err(LowerError::FrameTooSmall));
+    assert_eq!((mixed.available(), out.len()), (3, 0));
 }

@@ -131,3 +131,43 @@ fn nothing_passes_before_the_first_picture_is_complete() {
     let packet = packets::ping(pod(1, 1, false), pod(1, 2, false), 7);
     assert_eq!(world.dropped(POD1, from_pod(&packet)), Some(DropReason::NotReady));
 }
+
+#[test]
+fn a_decapsulated_packet_that_another_worker_owns_arrives_there_and_is_delivered() {
+    use canal_dataplane::counters::Counters;
+    use canal_dataplane::limits::SMALL_FRAME_BUFFER;
+    use canal_dataplane::offload::Offload;
+    use canal_dataplane::port::mem::MemPort;
+    use canal_dataplane::tables;
+    use canal_dataplane::worker::{Ports, Worker, WorkerConfig};
+    use std::sync::Arc;
+
+    let tables = tables::compile(&world::spec(2), None, 1);
+    let mut workers: Vec<Worker> = (0..2)
+        .map(|index| {
+            let (flow_capacity, frames, frame_size) = (64, 64, SMALL_FRAME_BUFFER);
+            let config =
+                WorkerConfig { index, workers: 2, seed: world::SEED, flow_capacity, frames, frame_size, now_ms: 0 };
+            Worker::new(config, Arc::new(Counters::default()))
+        })
+        .collect();
+    let (mut delivered, mut handed_over) = (0, 0);
+    for port in 0..32 {
+        let packet = packets::udp((pod(2, 9, false), port), (pod(1, 1, false), 53), 10);
+        let mut wire = MemPort::new(Caps::ALL);
+        wire.inject(Ingress::Underlay, Offload::NONE, from_node(2, false, &packet));
+        let mut handover = Vec::new();
+        let mut ports = Ports { access: &mut wire, underlay: None };
+        workers[0].poll(&tables, 0, &mut ports, &mut handover);
+        handed_over += handover.len();
+        for (worker, received) in handover.drain(..) {
+            assert_eq!(worker, 1);
+            workers[1].accept(received);
+        }
+        workers[1].poll(&tables, 0, &mut ports, &mut handover);
+        assert!(handover.is_empty(), "never handed over twice");
+        delivered += wire.take_sent().iter().filter(|sent| sent.egress == Egress::Workload(101)).count();
+    }
+    assert_eq!(delivered, 32);
+    assert!((4..28).contains(&handed_over), "{handed_over}");
+}

@@ -22,6 +22,8 @@ pub enum Ingress {
     Direct,
     /// From this host's own IP stack.
     Host,
+    /// Out of the tunnel already: another worker has decapsulated it, and this is the outer source it checked.
+    Decapsulated(IpAddr),
 }
 
 /// Where a frame goes.

@@ -18,10 +18,6 @@ pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) {
     let mut decapsulated = 0;
     for packet in batch.iter_mut().filter(|p| p.ingress == Ingress::Underlay && p.verdict == Verdict::Pending)
     {
-        // What was handed over has been decapsulated by its first worker.
-        if packet.handed {
-            continue;
-        }
         let done = match plain.as_mut().and_then(|plain| plain.vtep(packet, cx.tables)) {
             Some(vtep) => uncover(packet, vxlan::OVERHEAD_V4, vtep),
             None => decapsulate(packet, cx),

@@ -2,10 +2,10 @@
 
 use super::Context;
 use crate::offload::{Caps, Checksum, GsoKind, Offload};
-use crate::packet::Packet;
+use crate::packet::{Packet, Source};
 use crate::port::{Egress, Ingress, Outgoing, Received};
 use crate::segment;
-use crate::tables::Kind;
+use crate::tables::{Kind, Tables};
 use crate::verdict::{DropReason, Verdict};
 
 /// Largest outer IP packet: the field has 16 bits.
@@ -48,8 +48,9 @@ pub fn run(batch: &mut Vec<Packet>, caps: OutputCaps, out: &mut Outputs, cx: &mu
             }
             Verdict::Handover(worker) => {
                 cx.counters.handed_over.add(1);
-                let Packet { offload, ingress, .. } = *packet;
-                out.handover.push((worker, Received { frame: packet.frame.take(), offload, ingress }));
+                let (frame, offload, ingress) =
+                    (packet.frame.take(), packet.offload, handed_ingress(packet, cx.tables));
+                out.handover.push((worker, Received { frame, offload, ingress }));
                 continue;
             }
             Verdict::Drop(reason) => {
@@ -94,7 +95,16 @@ fn egress_back(ingress: Ingress) -> Option<Egress> {
     match ingress {
         Ingress::Workload(ifindex) => Some(Egress::Workload(ifindex)),
         Ingress::Host => Some(Egress::Host),
-        Ingress::Underlay | Ingress::Direct => None,
+        Ingress::Underlay | Ingress::Direct | Ingress::Decapsulated(_) => None,
+    }
+}
+
+/// By which way the next worker shall think that a packet came: its tables may be of another generation, so what it is
+/// told is an address, not an index.
+fn handed_ingress(packet: &Packet, tables: &Tables) -> Ingress {
+    match packet.source {
+        Source::Vtep(index) => Ingress::Decapsulated(tables.vteps[index as usize].outer),
+        _ => packet.ingress,
     }
 }
 

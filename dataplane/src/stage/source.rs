@@ -44,6 +44,11 @@ fn check(packet: &Packet, tables: &Tables, last: &mut Option<(IfIndex, u32)>) ->
             owned(headers, &tables.vteps[index as usize].owns)?;
             Ok(Source::Vtep(index))
         }
+        Ingress::Decapsulated(outer) => {
+            let index = tables.vtep_at(outer).ok_or(DropReason::UnknownVtep)?;
+            owned(headers, &tables.vteps[index as usize].owns)?;
+            Ok(Source::Vtep(index))
+        }
         Ingress::Direct if is_martian(headers) => Err(DropReason::MartianSource),
         Ingress::Direct if tables.direct_source(headers.source_address()) => Ok(Source::Direct),
         Ingress::Direct => Err(DropReason::SpoofedSource),

@@ -199,7 +199,9 @@ impl State {
         merged.workloads.extend(self.workloads.clone());
         merged.complaints.extend(self.complaints.clone());
         merged.documents.extend(self.documents.clone());
-        merged.revision = self.revision;
+        if self.revision > 0 {
+            merged.revision = self.revision;
+        }
         merged
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::acquire::{DuplicatePublicIp, Origin};
 use super::identity::Identity;
+use super::options::MembershipOptions;
 use super::own::{LeaseError, Observed, OwnLease, Rewritten};
 use super::renewal::Renewal;
 use super::subnet_env::SubnetEnv;
@@ -36,6 +37,24 @@ pub struct Membership {
 }
 
 impl Membership {
+    /// A node that held these subnets in an earlier run and cannot ask the datastore now. It may forward by them; the
+    /// lease is due at once, and the datastore then says whether it still is this node's.
+    pub fn remembered(
+        config: NetworkConfig,
+        backend: Backend,
+        identity: Identity,
+        options: &MembershipOptions,
+        subnets: Subnets,
+        value: LeaseValue,
+        now: Duration,
+    ) -> Self {
+        let mut renewal = Renewal::never(options.renew_margin);
+        renewal.at_once(now);
+        let lease = OwnLease::unwritten(options.prefix.lease_key(&subnets), subnets, value, false);
+        let origin = Origin::OwnLease;
+        Self { config, backend, identity, origin, deleted: None, duplicate: None, lease, renewal }
+    }
+
     /// The lease.
     pub const fn lease(&self) -> &OwnLease {
         &self.lease

@@ -25,6 +25,15 @@ pub(super) struct Claim<'a> {
     pub(super) value: Option<&'a LeaseValue>,
 }
 
+/// Every claim that stands, and who lost.
+#[derive(Debug, Default)]
+pub(super) struct Settled<'a> {
+    /// In order of subnets.
+    pub(super) claims: Vec<Claim<'a>>,
+    /// Keys of leases that lost against newer ones, whole or in part.
+    pub(super) superseded: BTreeSet<String>,
+}
+
 /// A lease before it is compared with others.
 struct Candidate<'a> {
     key: &'a str,
@@ -33,7 +42,7 @@ struct Candidate<'a> {
     value: Option<&'a LeaseValue>,
 }
 
-/// Every claim of other nodes that stands, in order of subnets.
+/// The claims of other nodes.
 ///
 /// Of two that overlap the one written last stands: it was made when the other had expired or been given up, as far
 /// as its writer could see. The key decides where revisions are equal.
@@ -42,7 +51,7 @@ pub(super) fn settle<'a>(
     node: &NodeFacts<'_>,
     host_addresses: &BTreeSet<IpAddr>,
     complaints: &mut Vec<Complaint>,
-) -> Vec<Claim<'a>> {
+) -> Settled<'a> {
     let readable = state.leases().iter().map(|(key, lease)| Candidate {
         key,
         mod_revision: lease.mod_revision,
@@ -60,7 +69,7 @@ pub(super) fn settle<'a>(
     candidates.sort_unstable_by_key(|candidate| (std::cmp::Reverse(candidate.mod_revision), candidate.key));
 
     let mut board = Board::new(node, host_addresses);
-    let mut claims: Vec<Claim<'a>> = Vec::new();
+    let mut settled = Settled::default();
     for candidate in &candidates {
         for (subnet, outer) in board.inside(node, candidate, complaints) {
             if let Some(holder) = board.holder_of(subnet) {
@@ -68,15 +77,16 @@ pub(super) fn settle<'a>(
                     candidate.key,
                     format!("{subnet} overlaps {holder}, which is newer or our own; ignored"),
                 ));
+                board.superseded.insert(candidate.key.to_owned());
                 continue;
             }
             board.subnets.insert(range(subnet).0, (range(subnet).1, subnet));
             let outer = board.usable(candidate.key, outer, complaints);
-            claims.push(Claim { key: candidate.key, subnet, outer, value: candidate.value });
+            settled.claims.push(Claim { key: candidate.key, subnet, outer, value: candidate.value });
         }
     }
     // Only now all subnets are known. A node's address inside one would draw that pod's packets away.
-    for claim in &mut claims {
+    for claim in &mut settled.claims {
         if let Some(subnet) = claim.outer.and_then(|outer| board.holder_of(host_route(outer))) {
             complaints.push(Complaint::new(
                 claim.key,
@@ -85,8 +95,9 @@ pub(super) fn settle<'a>(
             claim.outer = None;
         }
     }
-    claims.sort_unstable_by_key(|claim| claim.subnet);
-    claims
+    settled.claims.sort_unstable_by_key(|claim| claim.subnet);
+    settled.superseded = board.superseded;
+    settled
 }
 
 /// What is taken so far.
@@ -96,6 +107,7 @@ struct Board<'a> {
     /// Ranges that do not overlap: first address → last address and the subnet.
     subnets: BTreeMap<(bool, u128), (u128, IpNetwork)>,
     outers: BTreeSet<IpAddr>,
+    superseded: BTreeSet<String>,
 }
 
 impl<'a> Board<'a> {
@@ -109,6 +121,7 @@ impl<'a> Board<'a> {
             own_public: own_public.collect(),
             subnets: own.collect(),
             outers: BTreeSet::new(),
+            superseded: BTreeSet::new(),
         }
     }
 
@@ -164,6 +177,7 @@ impl<'a> Board<'a> {
             // Vagrant gives every machine 10.0.2.15; a left-over lease of our own looks the same.
             format!("it has this node's own address {outer} (another machine with it needs --public-ip)")
         } else if !self.outers.insert(outer) {
+            self.superseded.insert(key.to_owned());
             format!("a newer lease has the same address {outer}")
         } else {
             return Some(outer);

@@ -50,6 +50,8 @@ pub struct NodeFacts<'a> {
     pub on_link: &'a BTreeSet<IpAddr>,
     /// Name of our own device.
     pub device: &'a str,
+    /// How packets are treated, as the operator wants it.
+    pub settings: Settings,
 }
 
 /// The outcome.
@@ -59,6 +61,8 @@ pub struct Resolved {
     pub spec: NodeSpec,
     /// What could not be used, sorted.
     pub complaints: Vec<Complaint>,
+    /// Keys of leases that lost against newer ones. They need not be saved: without revisions nobody could tell.
+    pub superseded: BTreeSet<String>,
 }
 
 impl NodeFacts<'_> {
@@ -118,8 +122,8 @@ pub fn resolve(state: &State, node: &NodeFacts<'_>) -> Resolved {
     let mut complaints: Vec<Complaint> = state.complaints().cloned().collect();
     let host_addresses = node.host_addresses();
 
-    let claims = claims::settle(state, node, &host_addresses, &mut complaints);
-    let peers = peers::peers(&claims, node, &mut complaints);
+    let settled = claims::settle(state, node, &host_addresses, &mut complaints);
+    let peers = peers::peers(&settled.claims, node, &mut complaints);
     let endpoints = endpoints::endpoints(state, node, &host_addresses, &peers.addresses, &mut complaints);
 
     let mut routes = peers.routes;
@@ -130,7 +134,7 @@ pub fn resolve(state: &State, node: &NodeFacts<'_>) -> Resolved {
     routes.sort_unstable();
     let spec = NodeSpec {
         revision: u64::try_from(state.revision()).unwrap_or(0),
-        settings: Settings::default(),
+        settings: node.settings,
         vxlan: vxlan(node, &mut complaints),
         host_addresses: host_addresses.into_iter().collect(),
         gateway_v4: node.tunnel_v4().or(node.external.v4),
@@ -142,7 +146,7 @@ pub fn resolve(state: &State, node: &NodeFacts<'_>) -> Resolved {
     };
     complaints.sort_unstable();
     complaints.dedup();
-    Resolved { spec, complaints }
+    Resolved { spec, complaints, superseded: settled.superseded }
 }
 
 fn vxlan(node: &NodeFacts<'_>, complaints: &mut Vec<Complaint>) -> Option<Vxlan> {

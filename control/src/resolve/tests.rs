@@ -111,6 +111,7 @@ impl World {
             host: &self.host,
             on_link: &self.on_link,
             device: "canal0",
+            settings: Settings { outer_df: true, ..Settings::default() },
         })
     }
 
@@ -143,11 +144,11 @@ fn a_peer_is_a_vtep_and_two_routes() {
     world.peer("10.244.2.0-24", "192.0.2.2");
     world.peer("10.244.1.0-24", "192.0.2.1");
     world.state.reached(9);
-    let Resolved { spec, complaints } = world.resolve();
+    let Resolved { spec, complaints, .. } = world.resolve();
     let vtep = Via::Vtep(ip("192.0.2.2"));
     let expected = NodeSpec {
         revision: 9,
-        settings: Settings::default(),
+        settings: Settings { outer_df: true, ..Settings::default() },
         vxlan: Some(Vxlan {
             vni: Vni::FLANNEL,
             port: 8472,
@@ -268,6 +269,8 @@ fn of_leases_with_one_address_the_newest_is_reached() {
     world.peer("10.244.3.0-24", "192.0.2.2");
     assert_eq!(world.via("10.244.2.0/24"), Some(Via::Drop(UnresolvedVtep)));
     assert_eq!(world.via("10.244.3.0/24"), Some(Via::Vtep(ip("192.0.2.2"))));
+    let superseded = world.resolve().superseded;
+    assert_eq!(superseded, ["/coreos.com/network/subnets/10.244.2.0-24".to_owned()].into());
     assert!(world.complaints().contains("10.244.2.0-24: a newer lease has the same address 192.0.2.2"));
 }
 
@@ -333,7 +336,7 @@ fn alloc_has_no_routes_and_takes_nothing_from_the_underlay() {
     let mut world = World::new(ALLOC);
     world.lease("10.244.2.0-24", r#"{"PublicIP":"192.0.2.2"}"#);
     world.workload("a", "cali0", r#""10.244.1.5/32""#);
-    let Resolved { spec, complaints } = world.resolve();
+    let Resolved { spec, complaints, .. } = world.resolve();
     assert_eq!((spec.routes.len(), spec.vteps.len(), spec.direct_sources.len()), (0, 0, 0));
     assert_eq!(spec.gateway_v4, Some([192, 0, 2, 1].into()));
     assert_eq!(complaints, []);
@@ -354,7 +357,7 @@ fn endpoints_are_sorted_and_know_their_interface() {
         &WorkloadKey { namespace: "default".into(), name: "n2-k8s-c-eth0".into() }.key(),
         r#"{"spec":{"interfaceName":"cali0","ipNetworks":["10.244.2.5/32"]}}"#,
     );
-    let Resolved { spec, complaints } = world.resolve();
+    let Resolved { spec, complaints, .. } = world.resolve();
     let expected = [
         Endpoint {
             name: "default/n1-k8s-a-eth0".into(),

@@ -1,0 +1,172 @@
+//! What the datastore says, as it comes in: one stream for the network, one for workloads.
+//!
+//! Two, because they fail apart: a flannel user of etcd may read the network's prefix and nothing of Calico's, and
+//! its node must forward all the same.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::hold::Hold;
+use crate::datastore::syncer::{Batch, SyncStatus, Syncer};
+use crate::datastore::{Change, Datastore};
+use crate::model::calico::keys::WORKLOAD_ENDPOINTS;
+use crate::model::flannel::Prefix;
+use crate::state::{ConfigState, State};
+
+/// Batches taken of each stream at one go before anything is made of them; more wait in the syncers, which merge them.
+const DRAIN: usize = 64;
+
+/// How long workload endpoints may take once the network has been read; more than the syncer's longest back-off.
+const WORKLOADS_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The same when reading them has failed and nothing older is in force: most likely we may not read them at all.
+const WORKLOADS_REFUSED: Duration = Duration::from_millis(500);
+
+/// Which stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Feed {
+    Network,
+    Workloads,
+}
+
+/// Both streams and what they add up to.
+pub(super) struct Feeds {
+    network: Syncer,
+    workloads: Syncer,
+    config_key: String,
+    /// What the datastore holds, as far as it has been read.
+    pub(super) live: State,
+    /// The network has been read completely once.
+    pub(super) network_in_sync: bool,
+    /// Since when.
+    network_since: Option<Instant>,
+    /// All workload endpoints have been read once.
+    pub(super) workloads_in_sync: bool,
+    /// Set while what was there before is in force, too.
+    pub(super) hold: Option<Hold>,
+    /// Our lease's key, once there is one.
+    pub(super) own_key: Option<String>,
+    /// Its last change.
+    pub(super) own_change: Option<Change>,
+    /// How often the network's history went back.
+    pub(super) histories_lost: u64,
+}
+
+impl Feeds {
+    /// Starts to read. Must be called in a runtime.
+    pub(super) fn start(store: &Arc<dyn Datastore>, prefix: &Prefix, nodename: &str, seed: u64) -> Self {
+        let config_key = prefix.config_key();
+        // One stream for config and leases: when both go at once (a prefix is deleted), they go in one batch.
+        let network = config_key.strip_suffix("config").unwrap_or(&config_key);
+        Self {
+            network: Syncer::start(Arc::clone(store), &[network], seed),
+            workloads: Syncer::start(Arc::clone(store), &[WORKLOAD_ENDPOINTS], seed.wrapping_add(1 << 32)),
+            config_key,
+            live: State::new(nodename, prefix),
+            network_in_sync: false,
+            network_since: None,
+            workloads_in_sync: false,
+            hold: None,
+            own_key: None,
+            own_change: None,
+            histories_lost: 0,
+        }
+    }
+
+    /// Waits for one batch of either stream. Cancelling loses nothing.
+    pub(super) async fn next(&mut self) -> (Feed, Batch) {
+        let batch = tokio::select! {
+            batch = self.network.batches.recv() => batch.map(|batch| (Feed::Network, batch)),
+            batch = self.workloads.batches.recv() => batch.map(|batch| (Feed::Workloads, batch)),
+        };
+        match batch {
+            Some(batch) => batch,
+            // A syncer ends with the runtime.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes in one batch and whatever else has come by now.
+    pub(super) fn take(&mut self, (feed, batch): (Feed, Batch)) {
+        self.apply(feed, batch);
+        self.drain();
+    }
+
+    /// Takes in what has come by now.
+    pub(super) fn drain(&mut self) {
+        for _ in 0..DRAIN {
+            let Ok(batch) = self.network.batches.try_recv() else { break };
+            self.apply(Feed::Network, batch);
+        }
+        for _ in 0..DRAIN {
+            let Ok(batch) = self.workloads.batches.try_recv() else { break };
+            self.apply(Feed::Workloads, batch);
+        }
+    }
+
+    fn apply(&mut self, feed: Feed, batch: Batch) {
+        let had_config = !matches!(self.live.config(), ConfigState::Absent);
+        let deletes_config = |change: &Change| change.key == self.config_key && change.value.is_none();
+        let lost = batch.revision_went_back || (had_config && batch.changes.iter().any(deletes_config));
+        if lost && self.hold.is_none() {
+            tracing::warn!("the datastore has lost its content; what was in it stays in force for now");
+            self.hold = Some(Hold::wiped(self.live.clone()));
+        }
+        self.live.apply(&batch.changes);
+        match feed {
+            Feed::Network => {
+                self.network_in_sync |= batch.in_sync;
+                if batch.in_sync {
+                    self.network_since.get_or_insert_with(Instant::now);
+                }
+                self.histories_lost += u64::from(batch.revision_went_back);
+                self.live.reached(batch.revision);
+            }
+            Feed::Workloads => self.workloads_in_sync |= batch.in_sync,
+        }
+        let own = |change: &&Change| Some(&change.key) == self.own_key.as_ref();
+        if let Some(change) = batch.changes.iter().rfind(own) {
+            self.own_change = Some(change.clone());
+        }
+    }
+
+    /// When workloads have been waited for long enough, though they have not been read; `None` before the network has
+    /// been, and once they have.
+    pub(super) fn workloads_due(&self) -> Option<Instant> {
+        let since = self.network_since.filter(|_| !self.workloads_in_sync)?;
+        // Something to lose: the other stream may be in its longest back-off after an outage.
+        let refused = self.hold.is_none() && self.workloads_status().last_error.is_some();
+        Some(since + if refused { WORKLOADS_REFUSED } else { WORKLOADS_PATIENCE })
+    }
+
+    /// Everything has been read, or everything but workloads, which have been waited for.
+    pub(super) fn complete(&self) -> bool {
+        self.network_in_sync && self.workloads_due().is_none_or(|due| Instant::now() >= due)
+    }
+
+    /// What is in force: the live state, or that over what was there before.
+    pub(super) fn effective(&self) -> Cow<'_, State> {
+        match &self.hold {
+            None => Cow::Borrowed(&self.live),
+            Some(hold) => Cow::Owned(self.live.over(&hold.former)),
+        }
+    }
+
+    /// Condition of the network's stream.
+    pub(super) fn network_status(&self) -> SyncStatus {
+        self.network.status.borrow().clone()
+    }
+
+    /// Condition of the workloads' stream.
+    pub(super) fn workloads_status(&self) -> SyncStatus {
+        self.workloads.status.borrow().clone()
+    }
+
+    /// Waits until the condition of the network's stream changes: an outage brings no batch.
+    pub(super) fn network_condition(&self) -> tokio::sync::watch::Receiver<SyncStatus> {
+        self.network.status.clone()
+    }
+}

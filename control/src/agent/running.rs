@@ -1,0 +1,472 @@
+//! The loop of a node that has joined: take in what changed, resolve, publish what differs, say how things are.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use canal_dataplane::spec::{NodeSpec, Settings};
+use canal_dataplane::tables::compile;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::Agent;
+use super::enter::Entered;
+use super::feeds::Feeds;
+use super::hold::Hold;
+use super::host::Host;
+use super::keeper::{Keeper, LeaseReport, Wish};
+use super::on_link::OnLink;
+use super::saved::Saver;
+use crate::datastore::Revision;
+use crate::datastore::syncer::SyncStatus;
+use crate::edge::{EdgePlan, EdgeReport};
+use crate::flannel::acquire::compatible;
+use crate::flannel::join::lease_value;
+use crate::flannel::{Identity, SubnetEnv};
+use crate::host::{self, Desired, External, HostView, Outcome, keep};
+use crate::model::flannel::{Backend, NetworkConfig, Subnets};
+use crate::resolve::{NodeFacts, Resolved, desired, edge_plan, resolve};
+use crate::state::{Complaint, ConfigState};
+
+/// Pause between hearing of a change and acting on it: changes come in groups, and one table serves them all.
+const COALESCE: Duration = Duration::from_millis(10);
+
+/// Pause before a failed steering or file is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Pause between checks when nothing happens at all.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// What the node joined with, and keeps until it restarts.
+pub(super) struct Joined {
+    pub(super) config: NetworkConfig,
+    pub(super) backend: Backend,
+    identity: Identity,
+    pub(super) subnets: Subnets,
+    /// Set when a lease was taken over that seemed another machine's.
+    duplicate: Option<Complaint>,
+}
+
+impl Joined {
+    fn facts<'a>(
+        &'a self,
+        external: &'a External,
+        host: &'a HostView,
+        on_link: &'a BTreeSet<std::net::IpAddr>,
+        device: &'a str,
+        settings: Settings,
+    ) -> NodeFacts<'a> {
+        NodeFacts {
+            config: &self.config,
+            backend: &self.backend,
+            external,
+            subnets: self.subnets,
+            identity: self.identity,
+            host,
+            on_link,
+            device,
+            settings,
+        }
+    }
+}
+
+/// A task that ends with its owner.
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What was made of the last plan.
+#[derive(Default)]
+pub(super) struct Steering {
+    applied: Option<EdgePlan>,
+    pub(super) trouble: Vec<String>,
+    pub(super) underlay_works: bool,
+    retry_at: Option<Instant>,
+}
+
+/// What was written to the subnet file.
+#[derive(Default)]
+pub(super) struct SubnetFile {
+    written: Option<String>,
+    pub(super) trouble: Option<String>,
+    retry_at: Option<Instant>,
+}
+
+/// How our device was when last looked at; `None` = well.
+pub(super) type DeviceTrouble = Option<String>;
+
+pub(super) struct Running {
+    pub(super) agent: Agent,
+    pub(super) feeds: Feeds,
+    pub(super) joined: Joined,
+    pub(super) external: External,
+    pub(super) underlay_trouble: Option<String>,
+    views: watch::Receiver<Arc<HostView>>,
+    on_link: OnLink,
+    wishes: watch::Sender<Wish>,
+    pub(super) reports: watch::Receiver<LeaseReport>,
+    _keeper: Task,
+    network: watch::Receiver<SyncStatus>,
+    /// What the network's stream suffered from when last reported.
+    pub(super) network_error: Option<String>,
+    remembered: bool,
+    /// Revision of the datastore that is in force.
+    pub(super) revision: Revision,
+    pub(super) generation: u64,
+    pub(super) published: Option<Arc<NodeSpec>>,
+    pub(super) complaints: Vec<Complaint>,
+    superseded: BTreeSet<String>,
+    pub(super) desired: watch::Sender<Arc<Desired>>,
+    pub(super) device_trouble: watch::Receiver<DeviceTrouble>,
+    pub(super) device_sender: Option<watch::Sender<DeviceTrouble>>,
+    device_keeper: Option<Task>,
+    pub(super) device_worked: bool,
+    pub(super) steering: Steering,
+    pub(super) subnet_file: SubnetFile,
+    pub(super) saver: Saver,
+    unsaved: bool,
+}
+
+impl Running {
+    /// Must be called in a runtime.
+    pub(super) fn new(agent: Agent, mut feeds: Feeds, entered: Entered) -> Self {
+        let Entered { membership, external, remembered } = entered;
+        let lease_key = membership.lease().key().to_owned();
+        let duplicate = membership.duplicate.map(|duplicate| Complaint::new(&lease_key, duplicate));
+        if let Some(duplicate) = &duplicate {
+            tracing::warn!("{}", duplicate.sentence);
+        }
+        tracing::info!(
+            subnets = %membership.lease().subnets(),
+            backend = %membership.config.backend_type,
+            underlay = %external.name,
+            "joined the network"
+        );
+        let joined = Joined {
+            config: membership.config.clone(),
+            backend: membership.backend,
+            identity: membership.identity,
+            subnets: *membership.lease().subnets(),
+            duplicate,
+        };
+        feeds.own_key = Some(lease_key);
+        let wish = Wish {
+            value: membership.lease().value().clone(),
+            change: None,
+            rewrites: 0,
+            wanted: !remembered,
+        };
+        feeds.histories_lost = 0;
+        let (wishes, wished) = watch::channel(wish);
+        let (keeper, reports) =
+            Keeper::new(Arc::clone(&agent.store), membership, Arc::clone(&agent.clock), wished, remembered);
+        let (device_sender, device_trouble) = watch::channel(None);
+        let saver = Saver::new(agent.options.snapshot_file.clone(), agent.store.describe());
+        let nothing = Desired {
+            device: agent.options.device.clone(),
+            mtu: 0,
+            up: false,
+            noarp: true,
+            addresses: Vec::new(),
+            routes: Vec::new(),
+        };
+        Self {
+            views: agent.host.views(),
+            revision: 0,
+            generation: agent.publisher.current().generation,
+            agent,
+            joined,
+            external,
+            underlay_trouble: None,
+            on_link: OnLink::default(),
+            wishes,
+            reports,
+            _keeper: Task(tokio::spawn(keeper.run())),
+            network: feeds.network_condition(),
+            network_error: None,
+            feeds,
+            remembered,
+            published: None,
+            complaints: Vec::new(),
+            superseded: BTreeSet::new(),
+            desired: watch::Sender::new(Arc::new(nothing)),
+            device_trouble,
+            device_sender: Some(device_sender),
+            device_keeper: None,
+            device_worked: false,
+            steering: Steering::default(),
+            subnet_file: SubnetFile::default(),
+            saver,
+            unsaved: false,
+        }
+    }
+
+    /// Never ends.
+    pub(super) async fn run(&mut self) {
+        loop {
+            self.react().await;
+            self.report();
+            self.wait().await;
+        }
+    }
+
+    /// The last words: what has not been saved yet.
+    pub(super) async fn finish(mut self) {
+        if self.feeds.hold.is_none() && self.published.is_some() {
+            self.saver.finish(&self.feeds.live, &self.superseded).await;
+        }
+    }
+
+    async fn react(&mut self) {
+        self.end_hold();
+        self.reselect().await;
+        self.wish();
+        if !self.may_publish() {
+            return;
+        }
+        let (spec, wanted, plan) = self.resolve().await;
+        self.publish(spec);
+        self.configure_device(wanted).await;
+        self.steer(plan).await;
+        self.write_subnet_file();
+        // What is held is saved already, and what is there now is not the whole of it.
+        let whole = self.feeds.hold.is_none();
+        self.unsaved = whole && !self.saver.save(&self.feeds.live, &self.superseded).await;
+    }
+
+    /// Nothing is published from a picture that is not complete, except that what was saved is one.
+    fn may_publish(&self) -> bool {
+        self.published.is_some() || self.remembered || self.feeds.complete()
+    }
+
+    fn end_hold(&mut self) {
+        let complete = self.feeds.complete();
+        let Some(hold) = &mut self.feeds.hold else { return };
+        if hold.is_over(&self.feeds.live, complete, Instant::now()) {
+            tracing::info!("forwarding by what the datastore says again");
+            self.feeds.hold = None;
+        }
+    }
+
+    /// Follows the underlay interface. When it is gone the last known one stays in force: it may come back.
+    async fn reselect(&mut self) {
+        let view = Arc::clone(&self.views.borrow_and_update());
+        let wanted = self.agent.wanted(&self.joined.config);
+        match self.agent.host.select(&wanted, &view).await {
+            Ok(external) => {
+                self.underlay_trouble = None;
+                if external != self.external {
+                    tracing::info!(?external, "the underlay has changed");
+                    self.external = external;
+                    self.on_link.doubt();
+                }
+            }
+            Err(error) => self.underlay_trouble = Some(error.to_string()),
+        }
+    }
+
+    /// Tells the lease keeper what has changed for it.
+    fn wish(&mut self) {
+        let options = self.agent.membership_options(&self.external);
+        let value = lease_value(&self.joined.config, &self.joined.backend, &options, &self.joined.identity);
+        let wanted = match self.feeds.live.config() {
+            ConfigState::Valid(config) => compatible(config, &self.joined.subnets),
+            ConfigState::Absent | ConfigState::Invalid => false,
+        };
+        let change = self.feeds.own_change.take();
+        let rewrites = self.feeds.histories_lost;
+        self.wishes.send_if_modified(|wish| {
+            let value = value.unwrap_or_else(|_| wish.value.clone());
+            let news =
+                change.is_some() || (&value, rewrites, wanted) != (&wish.value, wish.rewrites, wish.wanted);
+            (wish.value, wish.rewrites, wish.wanted) = (value, rewrites, wanted);
+            if change.is_some() {
+                wish.change = change;
+            }
+            news
+        });
+    }
+
+    async fn resolve(&mut self) -> (NodeSpec, Desired, EdgePlan) {
+        let state = self.feeds.effective();
+        let view = self.views.borrow().clone();
+        let host: &dyn Host = &*self.agent.host;
+        let on_link = self.on_link.update(host, &self.external, &self.joined.backend, &state).await;
+        let options = &self.agent.options;
+        let facts = self.joined.facts(&self.external, &view, &on_link, &options.device, options.settings);
+        let Resolved { spec, complaints, superseded } = resolve(&state, &facts);
+        self.revision = state.revision();
+        let (wanted, plan) = (desired(&facts, &spec), edge_plan(&facts, &spec));
+        self.complaints = self.joined.duplicate.iter().cloned().chain(complaints).collect();
+        self.superseded = superseded;
+        (spec, wanted, plan)
+    }
+
+    /// Publishes what differs in more than the revision: flows are judged anew with every generation.
+    fn publish(&mut self, spec: NodeSpec) {
+        if let Some(published) = &self.published {
+            let as_before = NodeSpec { revision: published.revision, ..spec.clone() };
+            if as_before == **published {
+                return;
+            }
+        }
+        self.generation += 1;
+        let current = self.agent.publisher.current();
+        let tables = compile(&spec, Some(&current), self.generation);
+        drop(current);
+        self.agent.publisher.publish(tables);
+        tracing::debug!(
+            generation = self.generation,
+            revision = spec.revision,
+            endpoints = spec.endpoints.len(),
+            vteps = spec.vteps.len(),
+            routes = spec.routes.len(),
+            "published"
+        );
+        let spec = Arc::new(spec);
+        self.published = Some(Arc::clone(&spec));
+        self.agent.specs.send_replace(spec);
+    }
+
+    /// The first time waits for the outcome, so that the node is not called ready before; later `keep` does it.
+    async fn configure_device(&mut self, wanted: Desired) {
+        let wanted = Arc::new(wanted);
+        let Some(sender) = self.device_sender.take() else {
+            self.desired.send_if_modified(|current| {
+                let news = *current != wanted;
+                *current = Arc::clone(&wanted);
+                news
+            });
+            return;
+        };
+        self.desired.send_replace(Arc::clone(&wanted));
+        sender.send_replace(device_trouble(&host::reconcile(self.agent.host.kernel(), &wanted).await));
+        let (host, desired, views) =
+            (Arc::clone(&self.agent.host), self.desired.subscribe(), self.agent.host.views());
+        self.device_keeper = Some(Task(tokio::spawn(async move {
+            let report = |outcome: &_| {
+                let trouble = device_trouble(outcome);
+                sender.send_if_modified(|current| {
+                    let news = *current != trouble;
+                    *current = trouble;
+                    news
+                });
+            };
+            keep(host.kernel(), desired, views, report).await;
+        })));
+    }
+
+    async fn steer(&mut self, plan: EdgePlan) {
+        let steering = &mut self.steering;
+        let again = steering.retry_at.is_some_and(|at| Instant::now() >= at);
+        if steering.applied.as_ref() == Some(&plan) && !again {
+            return;
+        }
+        match self.agent.edge.apply(&plan).await {
+            Ok(EdgeReport { workloads: _, failed }) => {
+                steering.underlay_works = !failed.iter().any(|failure| failure.underlay);
+                let name = |ifindex| {
+                    let view = self.views.borrow();
+                    view.link_by_index(ifindex).map_or_else(|| ifindex.to_string(), |link| link.name.clone())
+                };
+                steering.trouble = failed
+                    .iter()
+                    .map(|failure| format!("{}: {}", name(failure.ifindex), failure.why))
+                    .collect();
+            }
+            Err(error) => steering.trouble = vec![error.to_string()],
+        }
+        for trouble in &steering.trouble {
+            tracing::warn!("steering: {trouble}");
+        }
+        steering.retry_at = (!steering.trouble.is_empty()).then(|| Instant::now() + RETRY);
+        steering.applied = Some(plan);
+    }
+
+    /// Written once the node forwards, and again when the MTU has changed.
+    fn write_subnet_file(&mut self) {
+        let file = &mut self.subnet_file;
+        if file.retry_at.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        let view = self.views.borrow().clone();
+        let (options, on_link) = (&self.agent.options, BTreeSet::new());
+        let facts = self.joined.facts(&self.external, &view, &on_link, &options.device, options.settings);
+        // Too small an underlay is complained of elsewhere; what the file says stays.
+        let Ok(mtu) = facts.mtu() else { return };
+        let env = SubnetEnv::new(&self.joined.config, &self.joined.subnets, mtu, options.ip_masq);
+        let text = env.to_string();
+        if file.written.as_ref() == Some(&text) {
+            return;
+        }
+        match env.write(&options.subnet_file) {
+            Ok(()) => *file = SubnetFile { written: Some(text), trouble: None, retry_at: None },
+            Err(error) => {
+                let why = format!("{}: {error}", options.subnet_file.display());
+                tracing::warn!("{why}");
+                (file.trouble, file.retry_at) = (Some(why), Some(Instant::now() + RETRY));
+            }
+        }
+    }
+
+    /// Until there is something to do.
+    async fn wait(&mut self) {
+        let due = self.due();
+        tokio::select! {
+            batch = self.feeds.next() => self.feeds.take(batch),
+            _ = self.views.changed() => self.on_link.doubt(),
+            _ = self.reports.changed() => return,
+            _ = self.device_trouble.changed() => return,
+            // An outage brings no batch, but it has to be said.
+            () = outage_changed(&mut self.network, &self.network_error) => return,
+            () = tokio::time::sleep_until(due) => return,
+        }
+        tokio::time::sleep(COALESCE).await;
+        self.feeds.drain();
+    }
+
+    /// When something has to be done even if nothing happens.
+    fn due(&self) -> Instant {
+        let hold = self.feeds.hold.as_ref().and_then(Hold::until);
+        let workloads = self.feeds.workloads_due().filter(|due| *due > Instant::now());
+        let save = self.saver.due().filter(|_| self.unsaved);
+        let timers =
+            [hold, workloads, save, self.on_link.due(), self.steering.retry_at, self.subnet_file.retry_at];
+        let due = timers.into_iter().flatten().fold(Instant::now() + IDLE, Instant::min);
+        // Whatever it is that is overdue: never at full speed.
+        due.max(Instant::now() + COALESCE)
+    }
+}
+
+/// Until the network's stream suffers from something else, or from nothing any more.
+async fn outage_changed(network: &mut watch::Receiver<SyncStatus>, known: &Option<String>) {
+    loop {
+        if network.borrow_and_update().last_error != *known {
+            return;
+        }
+        if network.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
+fn device_trouble(outcome: &Result<Outcome, host::Error>) -> DeviceTrouble {
+    match outcome {
+        Ok(Outcome::InSync { .. }) => None,
+        Ok(Outcome::NoDevice) => Some("it does not exist".to_owned()),
+        Ok(Outcome::Degraded { missing }) => {
+            let one = |(op, error): &(host::delta::Op, Option<host::Error>)| match error {
+                Some(error) => format!("cannot {op}: {error}"),
+                None => format!("cannot {op}"),
+            };
+            // One tells what is wrong; all of them could be a thousand routes.
+            missing.first().map(one)
+        }
+        Err(error) => Some(error.to_string()),
+    }
+}

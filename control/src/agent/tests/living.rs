@@ -1,0 +1,247 @@
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn peers_come_change_and_go() {
+    let world = World::with_config(VXLAN).await;
+    let mut node = world.start();
+    node.until_ready().await;
+    let key = lease_key("10.244.77.0-24");
+
+    world.put(&key, &vxlan_lease("192.0.2.77", 1)).await;
+    settle().await;
+    assert!(node.reaches("10.244.77.0/24", "192.0.2.77"));
+    assert_eq!(node.tables.load().vteps.len(), 1);
+    let generation = node.tables.load().generation;
+
+    // A renewal writes the same: no new generation.
+    world.put(&key, &vxlan_lease("192.0.2.77", 1)).await;
+    settle().await;
+    assert_eq!(node.tables.load().generation, generation);
+    assert_eq!(node.status().revision, world.store.revision());
+
+    world.put(&key, &vxlan_lease("192.0.2.77", 2)).await;
+    settle().await;
+    assert_eq!(node.spec().vteps[0].mac.0[5], 2, "another MAC");
+
+    world.put(&key, &vxlan_lease("192.0.2.78", 2)).await;
+    settle().await;
+    assert!(node.reaches("10.244.77.0/24", "192.0.2.78"));
+    assert_eq!(
+        (node.via("192.0.2.77/32"), node.spec().vteps.len()),
+        (None, 1),
+        "nothing of the old address is left"
+    );
+
+    world.put(&key, "rubbish").await;
+    settle().await;
+    assert!(matches!(node.via("10.244.77.0/24"), Some(Via::Drop(_))));
+    assert_eq!(node.status().complaints[0].key, key);
+
+    world.delete(&key).await;
+    settle().await;
+    assert_eq!((node.via("10.244.77.0/24"), node.spec().vteps.len()), (None, 0));
+    assert_eq!(node.status().complaints, []);
+    assert_eq!(node.codes(), Vec::<&str>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_changes_are_one_publication() {
+    let world = World::with_config(VXLAN).await;
+    let mut node = world.start();
+    node.until_ready().await;
+    let before = node.tables.load().generation;
+    for subnet in 100..200 {
+        world
+            .put(
+                &lease_key(&format!("10.244.{subnet}.0-24")),
+                &vxlan_lease(&format!("192.0.2.{subnet}"), subnet),
+            )
+            .await;
+    }
+    settle().await;
+    assert_eq!(node.spec().vteps.len(), 100);
+    let generations = node.tables.load().generation - before;
+    assert!(generations <= 5, "{generations}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn workloads_attach_and_detach() {
+    let world = World::with_config(VXLAN).await;
+    let mut node = world.start();
+    node.until_ready().await;
+    world.put(&workload_key("a"), &workload("cali0", "172.16.0.5")).await;
+    settle().await;
+    assert_eq!(node.spec().endpoints[0].ifindex, None, "the interface is not there yet");
+    let routes = |world: &World| world.host.kernel.state().routes_of(9).count();
+    assert_eq!(routes(&world), 2, "outside of the network it needs a route of its own");
+
+    world.host.add_veth(20, "cali0");
+    settle().await;
+    assert_eq!(node.tables.load().endpoint_at(20), Some(0));
+    assert_eq!(world.edge.lock().unwrap().plans.last().unwrap().workloads, [20].into());
+
+    // The interface goes and comes back under another index.
+    world.host.change(|view| view.links.retain(|link| link.name != "cali0"));
+    settle().await;
+    assert_eq!(world.edge.lock().unwrap().plans.last().unwrap().workloads, [].into());
+    world.host.add_veth(21, "cali0");
+    settle().await;
+    assert_eq!(node.tables.load().endpoint_at(21), Some(0));
+
+    world.delete(&workload_key("a")).await;
+    settle().await;
+    assert_eq!(node.spec().endpoints, []);
+    assert_eq!(routes(&world), 1);
+    let notes = world.edge.lock().unwrap();
+    assert_eq!(notes.plans.last().unwrap().workloads, [].into());
+    assert!(notes.seen.iter().all(|(_, known)| *known), "no interface was steered before the tables knew it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_config_wants_a_restart_and_changes_nothing() {
+    let world = World::with_config(VXLAN).await;
+    let mut node = world.start();
+    node.until_ready().await;
+    let spec = node.spec();
+    world.put(CONFIG, r#"{"Network":"10.99.0.0/16","Backend":{"Type":"vxlan","VNI":7}}"#).await;
+    node.until("told", |s| !s.degraded.is_empty()).await;
+    assert_eq!(node.codes(), ["restart_required"]);
+    assert!(node.status().degraded[0].to_string().contains("Network, Backend"));
+    world.put(CONFIG, "not even JSON").await;
+    node.until("told", |s| s.degraded.iter().any(|r| r.code() == "config_invalid")).await;
+    assert!(node.status().ready);
+    assert_eq!(node.spec(), spec);
+    world.put(CONFIG, VXLAN).await;
+    node.until("well", |s| s.degraded.is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_underlay_may_change_its_address_and_mtu() {
+    let world = World::with_config(VXLAN).await;
+    let mut node = world.start();
+    node.until_ready().await;
+    let lease = world.own_lease().await.unwrap();
+    world.host.change(|view| {
+        view.addresses.retain(|a| a.ifindex != 2);
+        view.addresses.push(address(2, "192.0.2.9/24"));
+        view.links.iter_mut().find(|l| l.name == "eth0").unwrap().mtu = 9000;
+    });
+    settle().await;
+    let moved = world.get(&lease.key).await.unwrap();
+    let value = String::from_utf8(moved.value).unwrap();
+    assert_eq!(value, String::from_utf8(lease.value).unwrap().replace("192.0.2.1", "192.0.2.9"));
+    assert_eq!(node.spec().vxlan.unwrap().v4.unwrap().address.octets(), [192, 0, 2, 9]);
+    assert!(world.subnet_env().contains("FLANNEL_MTU=8950"));
+    assert_eq!(world.host.kernel.state().link_by_name("canal0").unwrap().mtu, 8950);
+    assert_eq!(node.codes(), Vec::<&str>::new());
+
+    // Gone for a while: what is known stays.
+    let spec = node.spec();
+    world.host.change(|view| view.addresses.retain(|a| a.ifindex != 2));
+    node.until("told", |s| s.degraded.iter().any(|r| r.code() == "underlay")).await;
+    assert_eq!(node.spec().vxlan, spec.vxlan);
+    world.host.change(|view| view.addresses.push(address(2, "192.0.2.9/24")));
+    node.until("well", |s| s.degraded.is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn steering_that_fails_is_tried_again() {
+    let world = World::with_config(VXLAN).await;
+    world.edge.lock().unwrap().refuse = true;
+    let mut node = world.start();
+    node.until("told", |s| s.degraded.iter().any(|r| r.code() == "steering")).await;
+    assert!(!node.status().ready);
+    world.pass(Duration::from_secs(60)).await;
+    let tries = world.edge.lock().unwrap().plans.len();
+    assert!((10..=40).contains(&tries), "{tries}");
+    {
+        let mut notes = world.edge.lock().unwrap();
+        (notes.refuse, notes.fail_underlay) = (false, true);
+    }
+    node.until("told", |s| s.degraded.iter().any(|r| r.to_string() == "steering: eth0: busy")).await;
+    assert!(!node.status().ready);
+    world.edge.lock().unwrap().fail_underlay = false;
+    node.until_ready().await;
+    assert_eq!(node.codes(), Vec::<&str>::new());
+    let tries = world.edge.lock().unwrap().plans.len();
+    world.pass(Duration::from_secs(600)).await;
+    assert_eq!(world.edge.lock().unwrap().plans.len(), tries, "then it is left alone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn our_device_is_put_right_again() {
+    let world = World::with_config(VXLAN).await;
+    let mut node = world.start();
+    node.until_ready().await;
+    world.host.change(|view| view.routes.retain(|route| route.ifindex != 9));
+    settle().await;
+    assert_eq!(world.host.kernel.state().routes_of(9).count(), 1);
+    world.host.change(|view| view.links.retain(|link| link.name != "canal0"));
+    node.until("told", |s| s.degraded.iter().any(|r| r.code() == "device")).await;
+    assert!(node.status().ready, "the overlay itself works");
+}
+
+/// A datastore whose user may read the network and nothing else.
+#[derive(Debug)]
+struct NetworkOnly(Memory);
+
+#[async_trait]
+impl Datastore for NetworkOnly {
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+
+    async fn list(&self, prefix: &str) -> Result<crate::datastore::Snapshot, crate::datastore::Error> {
+        if prefix.starts_with("/calico") {
+            return Err(crate::datastore::Error::Denied("permission denied".into()));
+        }
+        self.0.list(prefix).await
+    }
+
+    async fn watch(
+        &self,
+        prefix: &str,
+        from: crate::datastore::Revision,
+    ) -> Result<
+        futures::stream::BoxStream<'static, Result<crate::datastore::WatchEvent, crate::datastore::Error>>,
+        crate::datastore::Error,
+    > {
+        self.0.watch(prefix, from).await
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        value: &[u8],
+        expect: Expect,
+        lease: Option<crate::datastore::LeaseId>,
+    ) -> Result<Written, crate::datastore::Error> {
+        self.0.put(key, value, expect, lease).await
+    }
+
+    async fn delete(&self, key: &str, expect: Expect) -> Result<Written, crate::datastore::Error> {
+        self.0.delete(key, expect).await
+    }
+
+    async fn grant(
+        &self,
+        ttl: Duration,
+    ) -> Result<Option<crate::datastore::LeaseId>, crate::datastore::Error> {
+        self.0.grant(ttl).await
+    }
+
+    async fn revoke(&self, lease: crate::datastore::LeaseId) -> Result<(), crate::datastore::Error> {
+        self.0.revoke(lease).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_permission_to_read_workloads_the_node_forwards_all_the_same() {
+    let world = World::with_config(VXLAN).await;
+    world.put(&lease_key("10.244.77.0-24"), &vxlan_lease("192.0.2.77", 1)).await;
+    let mut node = world.start_on(Arc::new(NetworkOnly(world.store.clone())));
+    node.until_ready().await;
+    assert_eq!(node.codes(), ["no_workloads"]);
+    assert!(node.status().degraded[0].to_string().contains("permission denied"));
+    assert!(node.reaches("10.244.77.0/24", "192.0.2.77"));
+}

@@ -1,0 +1,281 @@
+//! How the control side is, for health checks, metrics and humans.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+
+use canal_dataplane::net::Vni;
+use ipnetwork::{Ipv4Network, Ipv6Network};
+use serde::{Serialize, Serializer};
+use tokio::time::Instant;
+
+use crate::datastore::Revision;
+use crate::state::Complaint;
+
+/// Most complaints shown; the rest is a number. A cluster full of nonsense must not fill the log and the socket.
+pub const MAX_COMPLAINTS: usize = 100;
+
+/// One look at the control side.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Status {
+    /// Kind and place of the datastore, without secrets.
+    pub datastore: String,
+    /// It answered when it was last asked.
+    pub connected: bool,
+    /// The network has been read completely at least once.
+    pub in_sync: bool,
+    /// Revision of the datastore that is in force.
+    pub revision: Revision,
+    /// Generation of the tables in force; 0 = none were ever published.
+    pub published_generation: u64,
+    /// This node's lease.
+    pub lease: Option<LeaseStatus>,
+    /// The interface that carries the overlay.
+    pub underlay: Option<UnderlayStatus>,
+    /// The overlay's parameters.
+    pub overlay: Option<OverlayStatus>,
+    /// New pods may come: the lease is ours, tables are published, packets are steered. Being degraded is no hindrance.
+    pub ready: bool,
+    /// What is not as it should be, the most important first. Empty = well.
+    pub degraded: Vec<Reason>,
+    /// Values that cannot be used, the first [`MAX_COMPLAINTS`].
+    pub complaints: Vec<Complaint>,
+    /// How many there are in all.
+    pub complaints_total: usize,
+}
+
+/// This node's lease.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LeaseStatus {
+    /// IPv4 subnet.
+    pub subnet: Ipv4Network,
+    /// IPv6 subnet of a dual-stack network.
+    pub subnet_v6: Option<Ipv6Network>,
+    /// When it expires unless renewed; `None` = never. Serialised as seconds from now, 0 once it has.
+    #[serde(rename = "expires_in_s", serialize_with = "seconds_from_now")]
+    pub expires_at: Option<Instant>,
+}
+
+impl LeaseStatus {
+    /// Seconds until it expires, 0 once it has; `None` = never.
+    pub fn expires_in_s(&self) -> Option<u64> {
+        self.expires_at.map(|at| at.saturating_duration_since(Instant::now()).as_secs())
+    }
+}
+
+fn seconds_from_now<S: Serializer>(at: &Option<Instant>, serializer: S) -> Result<S::Ok, S::Error> {
+    at.map(|at| at.saturating_duration_since(Instant::now()).as_secs()).serialize(serializer)
+}
+
+/// The interface that carries the overlay.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct UnderlayStatus {
+    /// Its name.
+    pub name: String,
+    /// What peers call us, IPv4 first.
+    pub public: Vec<IpAddr>,
+    /// Its MTU, bytes.
+    pub mtu: u32,
+}
+
+/// The overlay's parameters.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OverlayStatus {
+    /// `vxlan`, `host-gw` or `alloc`.
+    pub backend: &'static str,
+    /// VXLAN network identifier.
+    #[serde(serialize_with = "number")]
+    pub vni: Option<Vni>,
+    /// UDP port.
+    pub port: Option<u16>,
+    /// MTU for pods, bytes.
+    pub mtu: u32,
+}
+
+fn number<S: Serializer>(vni: &Option<Vni>, serializer: S) -> Result<S::Ok, S::Error> {
+    vni.map(Vni::get).serialize(serializer)
+}
+
+/// Why the control side is not well. Prints as a sentence; serialised as `{"code", "sentence"}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Another node holds our subnet.
+    LeaseTaken {
+        /// Who.
+        by: Ipv4Addr,
+    },
+    /// The lease is gone from the datastore and could not be made again yet.
+    LeaseLost {
+        /// What is in the way.
+        why: String,
+    },
+    /// The lease could not be renewed; it still holds.
+    LeaseNotRenewed {
+        /// What is in the way.
+        why: String,
+    },
+    /// Somebody keeps writing our lease in our name.
+    LeaseContended,
+    /// Nothing has been heard from the datastore yet.
+    WaitingForDatastore {
+        /// What is in the way, if anything is known.
+        why: String,
+    },
+    /// No network config.
+    WaitingForConfig {
+        /// Where it should be, or what is wrong with it.
+        why: String,
+    },
+    /// No lease yet.
+    Joining {
+        /// What is in the way.
+        why: String,
+    },
+    /// Started with what was saved before.
+    Saved {
+        /// How old it was then, seconds.
+        age_s: u64,
+    },
+    /// The datastore lost its content; what was there before is still in force.
+    Wiped,
+    /// The datastore does not answer; what it said last is in force.
+    DatastoreAway {
+        /// What is in the way.
+        why: String,
+    },
+    /// Workload endpoints have not been read.
+    NoWorkloads {
+        /// What is in the way.
+        why: String,
+    },
+    /// The network config is not what this node runs with.
+    RestartRequired {
+        /// What differs.
+        members: Vec<&'static str>,
+    },
+    /// The network config in the datastore is not valid; the former one is in force.
+    ConfigInvalid,
+    /// The interface that carries the overlay is not as it should be.
+    Underlay {
+        /// What is wrong.
+        why: String,
+    },
+    /// Our own device is not as it should be.
+    Device {
+        /// What is wrong.
+        why: String,
+    },
+    /// Packets are not steered as they should be.
+    Steering {
+        /// What is wrong.
+        why: String,
+    },
+    /// A file could not be written.
+    File {
+        /// Which, and why.
+        why: String,
+    },
+}
+
+impl Reason {
+    /// Short name for scripts.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::LeaseTaken { .. } => "lease_taken",
+            Self::LeaseLost { .. } => "lease_lost",
+            Self::LeaseNotRenewed { .. } => "lease_not_renewed",
+            Self::LeaseContended => "lease_contended",
+            Self::WaitingForDatastore { .. } => "waiting_for_datastore",
+            Self::WaitingForConfig { .. } => "waiting_for_config",
+            Self::Joining { .. } => "joining",
+            Self::Saved { .. } => "saved_state",
+            Self::Wiped => "datastore_wiped",
+            Self::DatastoreAway { .. } => "datastore_away",
+            Self::NoWorkloads { .. } => "no_workloads",
+            Self::RestartRequired { .. } => "restart_required",
+            Self::ConfigInvalid => "config_invalid",
+            Self::Underlay { .. } => "underlay",
+            Self::Device { .. } => "device",
+            Self::Steering { .. } => "steering",
+            Self::File { .. } => "file",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LeaseTaken { by } => write!(
+                f,
+                "this node's subnet was taken by the node {by}; running pods keep their addresses, new ones must not start here"
+            ),
+            Self::LeaseLost { why } => write!(f, "this node's lease is gone and not made again yet: {why}"),
+            Self::LeaseNotRenewed { why } => write!(f, "this node's lease could not be renewed: {why}"),
+            Self::LeaseContended => f.write_str(
+                "somebody else keeps writing this node's lease: another machine with the same public address needs --public-ip",
+            ),
+            Self::WaitingForDatastore { why } => write!(f, "the datastore has not answered yet: {why}"),
+            Self::WaitingForConfig { why } => write!(f, "waiting for the network config: {why}"),
+            Self::Joining { why } => write!(f, "no lease yet: {why}"),
+            Self::Saved { age_s } => {
+                write!(f, "the datastore is away; forwarding by what was saved {age_s} s before the start")
+            }
+            Self::Wiped => f.write_str(
+                "the datastore lost its content; forwarding by what was in it until it has been filled again",
+            ),
+            Self::DatastoreAway { why } => {
+                write!(f, "the datastore is away; forwarding by what it said last: {why}")
+            }
+            Self::NoWorkloads { why } => write!(f, "workload endpoints could not be read: {why}"),
+            Self::RestartRequired { members } => {
+                write!(f, "the network config has changed ({}); restart to take it over", members.join(", "))
+            }
+            Self::ConfigInvalid => {
+                f.write_str("the network config in the datastore is not valid; the former one is in force")
+            }
+            Self::Underlay { why } => write!(f, "underlay: {why}"),
+            Self::Device { why } => write!(f, "own device: {why}"),
+            Self::Steering { why } => write!(f, "steering: {why}"),
+            Self::File { why } => f.write_str(why),
+        }
+    }
+}
+
+impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct as _;
+        let mut fields = serializer.serialize_struct("Reason", 2)?;
+        fields.serialize_field("code", self.code())?;
+        fields.serialize_field("sentence", &self.to_string())?;
+        fields.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_status_is_readable_by_scripts() {
+        let expires_at = Some(Instant::now() + Duration::from_secs(90));
+        let lease = LeaseStatus { subnet: "10.244.1.0/24".parse().unwrap(), subnet_v6: None, expires_at };
+        let members = vec!["Network", "Backend"];
+        let status = Status {
+            datastore: "etcd http://127.0.0.1:2379".into(),
+            lease: Some(lease.clone()),
+            degraded: vec![Reason::RestartRequired { members }],
+            ..Status::default()
+        };
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(lease.expires_in_s(), Some(30));
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!(json["lease"]["expires_in_s"], 30);
+        assert_eq!(json["lease"]["subnet"], "10.244.1.0/24");
+        assert_eq!(json["degraded"][0]["code"], "restart_required");
+        assert_eq!(
+            json["degraded"][0]["sentence"],
+            "the network config has changed (Network, Backend); restart to take it over"
+        );
+    }
+}

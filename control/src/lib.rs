@@ -1,11 +1,19 @@
 #![doc = include_str!("../README.md")]
 
-pub mod agent;
 pub mod datastore;
-pub mod edge;
-pub mod flannel;
-pub mod host;
+
 pub mod model;
-pub mod resolve;
+
+pub mod flannel;
+
 pub mod state;
+
+pub mod host;
+
+pub mod resolve;
+
+pub mod edge;
+
 pub mod status;
+
+pub mod agent;

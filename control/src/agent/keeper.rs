@@ -69,6 +69,9 @@ pub(super) struct Keeper {
     report: watch::Sender<LeaseReport>,
     /// Rewrites that have been done.
     rewritten: u64,
+    /// Lost histories that have been taken note of.
+    doubted: u64,
+    looked_at: Option<Change>,
     /// The key is gone.
     lost: bool,
     /// It was taken in an earlier run, and nobody has told yet whether it still is.
@@ -105,6 +108,8 @@ impl Keeper {
             wishes,
             report,
             rewritten: 0,
+            doubted: 0,
+            looked_at: None,
             lost: false,
             unsure: remembered,
             again: false,
@@ -135,6 +140,15 @@ impl Keeper {
 
     /// Takes in what was seen of the key.
     fn look(&mut self, wish: &Wish) {
+        if wish.rewrites != self.doubted {
+            self.doubted = wish.rewrites;
+            self.membership.doubt((self.clock)());
+        }
+        // Once each: what it said may be of a history that has been lost since.
+        if wish.change == self.looked_at {
+            return;
+        }
+        self.looked_at.clone_from(&wish.change);
         let Some(change) = &wish.change else { return };
         match self.membership.observe(change, (self.clock)()) {
             Observed::Unchanged | Observed::Touched { same_value: true } => {}

@@ -9,15 +9,23 @@
 //! before its steering goes. Only the lease has a task of its own (`keeper`), because a datastore may be slow to answer.
 //! Whatever fails is said in [`Status`] and tried again; what was published stays in force meanwhile.
 
-mod enter;
-mod feeds;
-mod hold;
 mod host;
-mod keeper;
-mod on_link;
-mod report;
-mod running;
+
+mod feeds;
+
+mod hold;
+
 mod saved;
+
+mod enter;
+
+mod keeper;
+
+mod on_link;
+
+mod running;
+
+mod report;
 
 use std::future::Future;
 use std::path::PathBuf;

@@ -87,6 +87,12 @@ impl Membership {
         self.judge(observed, now)
     }
 
+    /// The store lost its history, as a reader of all changes is told: the lease has to be made sure of at once.
+    pub fn doubt(&mut self, now: Duration) {
+        self.lease.doubt();
+        self.renewal.at_once(now);
+    }
+
     fn judge(&mut self, observed: Observed, now: Duration) -> Observed {
         match observed {
             Observed::Unchanged => {}

@@ -190,6 +190,11 @@ impl OwnLease {
         self.renew(store).await
     }
 
+    /// The store lost its history: what is known of the key says nothing any more, and [`OwnLease::renew`] looks first.
+    pub(super) const fn doubt(&mut self) {
+        self.mod_revision = None;
+    }
+
     async fn read_back(&self, store: &dyn Datastore) -> Result<Option<KeyValue>, datastore::Error> {
         // Longer keys start with this one too: `…-24` and `…-24&fd00::-64`.
         let listed = store.list(&self.key).await?;

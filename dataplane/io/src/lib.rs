@@ -3,6 +3,7 @@
 
 pub mod affinity;
 pub mod bpf;
+mod checksum;
 pub mod clock;
 pub mod mailbox;
 pub mod tun;

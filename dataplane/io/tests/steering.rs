@@ -4,13 +4,13 @@ mod common;
 
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use aya::programs::SchedClassifier;
 use aya::programs::tc::TcAttachType;
 use canal_dataplane::net::HashSeed;
 use canal_dataplane::port::{Egress, Ingress, Received};
-use canal_io::bpf::{Attachment, Hook, Steering, SteeringError, Underlay};
+use canal_io::bpf::{AttachMode, Attachment, Hook, Steering, SteeringError, Underlay};
 use canal_io::tun::{Shortfall, TapConfig, TapDevice, TapError, TapPort, TapQueue};
 use common::daemon::Worker;
 use common::{Namespace, root, tcp_transfer, veth};
@@ -258,6 +258,7 @@ fn older_kernels_get_what_they_can_do() {
 }
 
 const CHILD: &str = "CANAL_IO_TEST_CHILD";
+const MODE: &str = "CANAL_IO_TEST_CLSACT";
 
 /// Not a test of its own: the process that the next test kills.
 #[test]
@@ -266,11 +267,45 @@ fn a_daemon_that_waits_to_be_killed() {
     let namespace = std::fs::File::open(format!("/run/netns/{namespace}")).unwrap();
     nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
     let index = |name: &str| nix::net::if_::if_nametoindex(name).unwrap();
-    let (_device, _queues, mut steering) = open(&TapConfig::new(2, 1450));
+    let mode = std::env::var_os(MODE).map(|_| AttachMode::Clsact);
+    let (device, queues) = TapDevice::create(&TapConfig::new(2, 1450)).unwrap();
+    let mut steering = Steering::open(&device, &queues, SEED, mode).unwrap();
     steering.attach_workload(index("wl")).unwrap();
     steering.set_underlay(Some(underlay(index("eth0")))).unwrap();
     println!("\nattached {}", steering.attached().len());
     std::thread::sleep(std::time::Duration::from_secs(60));
+}
+
+/// A daemon in `host`, attached to `wl` and `eth0`.
+fn start_daemon(host: &Namespace, clsact: bool) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "a_daemon_that_waits_to_be_killed", "--nocapture"]).env(CHILD, &host.name);
+    if clsact {
+        command.env(MODE, "1");
+    }
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let ready = lines.map_while(Result::ok).find(|line| line.starts_with("attached"));
+    assert_eq!(ready.as_deref(), Some("attached 3"));
+    child
+}
+
+fn host_with_underlay() -> (Namespace, Namespace, Namespace) {
+    let (host, pod) = host_with_workload();
+    let peer = Namespace::new("peer");
+    veth(&host, "eth0", &peer, "eth0");
+    host.ip("addr add 192.0.2.1/24 dev eth0");
+    peer.ip("addr add 192.0.2.2/24 dev eth0");
+    (host, pod, peer)
+}
+
+/// Waits until `done`: the kernel takes a moment to let go of what a killed process had open.
+fn soon(done: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !done() {
+        assert!(std::time::Instant::now() < deadline, "something is left");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
 }
 
 #[test]
@@ -278,30 +313,34 @@ fn a_killed_daemon_leaves_nothing() {
     if !root("a_killed_daemon_leaves_nothing") {
         return;
     }
-    let (host, _pod) = host_with_workload();
-    let peer = Namespace::new("peer");
-    veth(&host, "eth0", &peer, "eth0");
-    host.ip("addr add 192.0.2.1/24 dev eth0");
-    peer.ip("addr add 192.0.2.2/24 dev eth0");
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_daemon_that_waits_to_be_killed", "--nocapture"])
-        .env(CHILD, &host.name)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let ready = lines.map_while(Result::ok).find(|line| line.starts_with("attached"));
-    assert_eq!(ready.as_deref(), Some("attached 3"));
+    let (host, _pod, peer) = host_with_underlay();
+    let mut child = start_daemon(&host, false);
     assert_eq!(programs_at(&host, "eth0"), ["canal_underlay"]);
     peer.run("ping -c 1 -W 5 192.0.2.1");
     child.kill().unwrap();
     child.wait().unwrap();
-    // The kernel takes a moment to let go of what the process had open.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while !programs_at(&host, "eth0").is_empty() || host.run("ip -br link").contains("canal0") {
-        assert!(std::time::Instant::now() < deadline, "something is left");
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
+    soon(|| programs_at(&host, "eth0").is_empty() && !host.run("ip -br link").contains("canal0"));
     assert!(programs_at(&host, "wl").is_empty());
     peer.run("ping -c 1 -W 5 192.0.2.1");
+}
+
+#[test]
+fn what_a_killed_daemon_leaves_on_an_older_kernel_goes_at_the_next_start() {
+    if !root("what_a_killed_daemon_leaves_on_an_older_kernel_goes_at_the_next_start") {
+        return;
+    }
+    let (host, _pod, peer) = host_with_underlay();
+    let filters = |interface: &str| host.run(&format!("tc filter show dev {interface} ingress"));
+    let mut child = start_daemon(&host, true);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    soon(|| !host.run("ip -br link").contains("canal0"));
+    assert!(filters("eth0").contains("canal_underlay") && filters("wl").contains("canal_workload"));
+    // What is left takes VXLAN only; the host's own traffic lives.
+    peer.run("ping -c 1 -W 5 192.0.2.1");
+    host.enter(|| {
+        let (device, queues) = TapDevice::create(&TapConfig::new(1, 1450)).unwrap();
+        let _steering = Steering::open(&device, &queues, SEED, Some(AttachMode::Clsact)).unwrap();
+    });
+    assert!(!filters("eth0").contains("canal") && !filters("wl").contains("canal"));
 }

@@ -30,6 +30,10 @@ pub struct TapPort {
     stats: PortStats,
 }
 
+/// Bytes after which a turn takes no more frames: what was copied in is to be in the second-level cache still when it is
+/// copied out.
+const TURN_BYTES: usize = 128 * 1024;
+
 /// Turns of the loop between two looks at the fallback sockets: there is hardly ever something.
 const FALLBACK_TURNS: u32 = 64;
 
@@ -206,10 +210,15 @@ impl Port for TapPort {
                 socket.receive(pool, into, limit);
             }
         }
+        let mut bytes = 0;
         for _ in 0..limit {
+            if bytes >= TURN_BYTES {
+                return;
+            }
             let Some(mut frame) = pool.take() else { return };
             match self.read(&mut frame) {
                 Ok(Some((offload, ingress))) => {
+                    bytes += frame.len();
                     self.deliver(frame, offload, ingress, pool, into);
                 }
                 Ok(None) => {

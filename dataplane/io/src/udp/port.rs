@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use canal_dataplane::checksum;
 use canal_dataplane::frame::FramePool;
 use canal_dataplane::net::HashSeed;
-use canal_dataplane::offload::{Caps, Checksum, Offload};
+use canal_dataplane::offload::{Caps, Checksum, GsoKind, Offload};
 use canal_dataplane::port::{Ingress, Outgoing, Port, PortStats, Received};
-use canal_dataplane::segment::{MAX_HEADERS, Segmenter};
+use canal_dataplane::segment::{Finish, MAX_HEADERS, Segment, Segmenter};
 
 use super::errors;
 use super::lane::{Datagram, Lane, MAX_DATAGRAMS, Outcome};
@@ -144,13 +144,16 @@ impl UdpPort {
             let bytes = skip..frame.len();
             lane.add(Datagram { to, tos: outer.tos, header: 0..0, frame: index, bytes }, max);
         } else {
-            let Ok(mut segmenter) = Segmenter::new(frame.data(), offload) else { return false };
+            let Ok(segmenter) = Segmenter::new(frame.data(), offload) else { return false };
+            let ours = matches!(offload.checksum, Checksum::Partial { .. });
+            let mut segmenter = segmenter.finish(if ours { Finish::Partial } else { Finish::Complete });
             let mut header = [0; MAX_HEADERS];
-            while let Some(segment) = segmenter.next(&mut header) {
+            while let Some(Segment { header_len, payload }) = segmenter.next(&mut header) {
+                finish_segment(&mut header[..header_len], &frame.data()[payload.clone()], offload);
                 let from = self.headers.len();
-                self.headers.extend_from_slice(&header[skip..segment.header_len]);
+                self.headers.extend_from_slice(&header[skip..header_len]);
                 let header = from..self.headers.len();
-                lane.add(Datagram { to, tos: outer.tos, header, frame: index, bytes: segment.payload }, max);
+                lane.add(Datagram { to, tos: outer.tos, header, frame: index, bytes: payload }, max);
             }
         }
         family.dirty |= 1 << number;
@@ -173,6 +176,20 @@ impl UdpPort {
             }
         }
         self.headers.clear();
+    }
+}
+
+/// Finishes the transport checksum of a segment, if its field was left with the sum of the pseudo-header.
+fn finish_segment(header: &mut [u8], payload: &[u8], offload: &Offload) {
+    let Checksum::Partial { start, offset } = offload.checksum else { return };
+    let (start, field) = (usize::from(start), usize::from(start) + usize::from(offset));
+    let Some(transport) = header.get(start..) else { return };
+    // Transport headers have even lengths.
+    let sum = crate::checksum::sum(payload, checksum::sum(transport, 0));
+    let is_udp = offload.gso.is_some_and(|gso| gso.kind == GsoKind::Udp);
+    let value = if is_udp { checksum::finish_udp(sum) } else { checksum::finish(sum) };
+    if let Some(field) = header.get_mut(field..field + 2) {
+        field.copy_from_slice(&value.to_be_bytes());
     }
 }
 

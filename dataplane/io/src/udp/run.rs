@@ -161,7 +161,7 @@ impl Shape {
         let pseudo = self.pseudo(ip, datagram.len());
         let field = self.transport + TCP_CHECKSUM;
         // Right, or left unfinished by a sender on this machine (see `inner`).
-        checksum::fold(checksum::sum(&datagram[self.transport..], pseudo)) == 0xffff
+        checksum::fold(crate::checksum::sum(&datagram[self.transport..], pseudo)) == 0xffff
             || datagram[field..field + 2] == checksum::fold(pseudo).to_be_bytes()
     }
 

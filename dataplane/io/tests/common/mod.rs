@@ -61,10 +61,12 @@ impl Namespace {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> thread::JoinHandle<T> {
         let namespace = File::open(format!("/run/netns/{}", self.name)).expect("the namespace exists");
-        thread::spawn(move || {
+        let named = thread::Builder::new().name(self.name.rsplit('-').next().unwrap_or("").to_owned());
+        let started = named.spawn(move || {
             setns(namespace, CloneFlags::CLONE_NEWNET).expect("root may enter a namespace");
             work()
-        })
+        });
+        started.expect("the system has threads left")
     }
 
     /// Runs `work` inside of it and waits.

@@ -27,7 +27,7 @@ const RULES: [(&str, &[&str]); 6] = [
     ("iptables-legacy", &["iptables-legacy-save"]),
     ("ip6tables-nft", &["ip6tables-save"]),
     ("ip6tables-legacy", &["ip6tables-legacy-save"]),
-    ("nftables", &["nft", "list", "ruleset"]),
+    ("nftables", &["nft", "--stateless", "list", "ruleset"]),
     ("ipset", &["ipset", "list"]),
 ];
 
@@ -103,18 +103,24 @@ impl Owned {
     }
 }
 
-/// A line without what changes by itself: lifetimes, indices, queue identifiers, carrier races.
+/// A line without what changes by itself: lifetimes, and the packet counters of firewalls (`[12:3456]`).
 fn normal(line: &str) -> String {
     let mut words = Vec::new();
     let mut skip = false;
     for word in line.split_whitespace() {
         match word {
             _ if skip => skip = false,
+            _ if is_counter(word) => {}
             "valid_lft" | "preferred_lft" | "expires" | "refcnt" => skip = true,
             _ => words.push(word),
         }
     }
     words.join(" ")
+}
+
+fn is_counter(word: &str) -> bool {
+    let inside = word.strip_prefix('[').and_then(|w| w.strip_suffix(']')).and_then(|w| w.split_once(':'));
+    inside.is_some_and(|(packets, bytes)| packets.parse::<u64>().is_ok() && bytes.parse::<u64>().is_ok())
 }
 
 /// clsact filters of every interface, the way of attaching before TCX.
@@ -169,7 +175,8 @@ mod tests {
     }
 
     #[test]
-    fn lifetimes_do_not_count() {
+    fn lifetimes_and_packet_counters_do_not_count() {
+        assert_eq!(normal(":INPUT ACCEPT [12:3456]"), ":INPUT ACCEPT");
         assert_eq!(
             normal("2: eth0  inet6 fd00::1/64 valid_lft 86sec dynamic"),
             "2: eth0 inet6 fd00::1/64 dynamic"

@@ -9,11 +9,15 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 pub const PREFIX: &str = "/coreos.com/network";
 
 /// Network config for the VXLAN backend; `backend` holds further keys of `Backend`, such as `{"VNI": 7}`.
+///
+/// What is leased at random ends below the subnets that kernel nodes are given, see [`Subnets::planned`].
 pub fn net_conf(dual: bool, backend: &Value) -> Value {
-    let mut conf = json!({"Network": plan::NETWORK_V4, "Backend": {"Type": "vxlan"}});
+    let mut conf =
+        json!({"Network": plan::NETWORK_V4, "SubnetMax": "10.244.99.0", "Backend": {"Type": "vxlan"}});
     if dual {
         conf["EnableIPv6"] = json!(true);
         conf["IPv6Network"] = json!(plan::NETWORK_V6);
+        conf["IPv6SubnetMax"] = json!("fd00:244:0:63::");
     }
     for (key, value) in backend.as_object().into_iter().flatten() {
         conf["Backend"][key] = value.clone();

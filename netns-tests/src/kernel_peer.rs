@@ -123,15 +123,18 @@ impl<'t> KernelPeer<'t> {
             let device = self.device(base);
             self.ns().ip(&format!("link set {device} address {mac}"))?;
         }
+        // The kernel forgets every neighbour of a device that changes its address.
+        self.sync(store)?;
         self.publish(store)
     }
 
     /// Moves the node to another underlay address and publishes it.
     pub fn change_address(&mut self, address: Ipv4Addr, store: &dyn Store) -> Result<()> {
+        // Not the other way round: a second address of one subnet goes with the first.
+        self.ns().ip(&format!("addr del {}/24 dev eth0", self.address))?;
         self.ns().ip(&format!("addr add {address}/24 dev eth0"))?;
         let device = self.device(self.subnets.v4.into());
         self.ns().ip(&format!("link set {device} type vxlan id {} local {address}", self.options.vni))?;
-        self.ns().ip(&format!("addr del {}/24 dev eth0", self.address))?;
         self.address = address;
         self.publish(store)
     }

@@ -104,7 +104,7 @@ fn a_start_without_etcd_uses_what_it_knew_and_says_so() -> Result<()> {
     let (code, text) = overlay.canal(0).status_text()?;
     ensure!(code.is_some_and(|c| c != 0), "degraded, and the exit code says so: {text}");
     let log = overlay.canal(0).log_text().to_lowercase();
-    ensure!(log.contains("snapshot"), "the log says where its knowledge comes from");
+    ensure!(log.contains("what was saved"), "the log says where its knowledge comes from");
     overlay.store.restart()?;
     overlay.canal_mut(0).wait_ready(wait::SOON)?;
     overlay.exchange(overlay.pod(0), overlay.pod(1), 62)?;

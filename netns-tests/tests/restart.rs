@@ -70,12 +70,12 @@ fn a_transfer_survives_kill_nine_and_restart_over_the_udp_port() -> Result<()> {
 #[test]
 fn a_second_daemon_on_the_same_host_is_refused() -> Result<()> {
     let topology = Topology::build(&Shape::hosts(1))?;
-    let overlay = Overlay::start(&topology, &Network::default(), &[Role::canal()])?;
+    let mut overlay = Overlay::start(&topology, &Network::default(), &[Role::canal()])?;
     let mut second = Canal::prepare(&topology, 0, &overlay.store, Default::default())?;
     second.launch()?;
     let status = second.wait_exit(wait::SOON)?;
     ensure!(status.is_some_and(|s| !s.success()), "it must not share the device: {status:?}");
-    overlay.canal(0).status()?;
+    overlay.canal_mut(0).wait_ready(wait::SOON)?;
     Ping::to(overlay.subnets(0)?.v4).expect_all(&overlay.pod(0).ns)?;
     topology.pass()
 }

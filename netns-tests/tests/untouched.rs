@@ -20,7 +20,7 @@ fn foreign_configuration(host: &Host) -> Result<()> {
     ns.ip("rule add pref 500 from 10.99.0.0/16 lookup 500")?;
     ns.ip("route add 10.98.0.0/16 dev eth0 table 500")?;
     ns.ip("route add 10.97.0.0/16 via 192.168.77.1")?;
-    ns.run(&["tc", "qdisc", "add", "dev", "eth0", "root", "handle", "1:", "prio"])?;
+    ns.run(&["tc", "qdisc", "add", "dev", "eth0", "root", "pfifo", "limit", "321"])?;
     Ok(())
 }
 

@@ -135,7 +135,8 @@ fn an_endpoint_that_is_written_before_its_veth_exists_attaches_when_it_appears()
     let first = Pod::new(&topology, overlay.host(0), subnets, 7, overlay.pod_mtu)?;
     first.attach(&overlay.store)?;
     wait_reachable(&first, overlay.pod(0).v4.into())?;
-    drop(first);
+    // A namespace goes in the background; its veth must be gone before another one can have its name.
+    overlay.host(0).ns.ip(&format!("link del {}", first.interface))?;
     let second = Pod::new(&topology, overlay.host(0), subnets, 7, overlay.pod_mtu)?;
     wait_reachable(&second, overlay.pod(0).v4.into())?;
     topology.pass()

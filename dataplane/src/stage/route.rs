@@ -1,11 +1,9 @@
 //! Where does it go? Longest prefix to adjacency, for packets whose connection has no valid decision yet.
 
 use super::Context;
-use crate::packet::{Headers, Packet, Source};
-use crate::tables::{HOST, Kind, Tables};
+use crate::packet::{Headers, Packet};
+use crate::tables::{Kind, Tables};
 use crate::verdict::{DropReason, Verdict};
-
-const UDP: u8 = 17;
 
 /// Decides every pending packet. The decision is not remembered here.
 #[inline(never)]
@@ -29,16 +27,6 @@ fn decide(packet: &Packet, tables: &Tables) -> Result<u32, DropReason> {
     let adjacency = found.ok_or(DropReason::NoRoute)?;
     if let Kind::Drop(reason) = tables.adjacencies[adjacency as usize].kind {
         return Err(reason);
-    }
-    if adjacency == HOST {
-        if packet.source == Source::Host {
-            return Err(DropReason::HostLoop);
-        }
-        // The host's socket on the VXLAN port takes reassembled outer fragments; it must never see an inner packet.
-        let vxlan = tables.vxlan.is_some_and(|vxlan| headers.destination_port == vxlan.port);
-        if vxlan && headers.protocol() == UDP {
-            return Err(DropReason::NestedVxlan);
-        }
     }
     Ok(adjacency)
 }

@@ -35,16 +35,22 @@ fn decide(packet: &Packet, tables: &Tables) -> Result<u32, DropReason> {
 fn check_destination(headers: &Headers) -> Result<(), DropReason> {
     if headers.is_v6() {
         let high = (headers.destination_v6() >> 112) as u16;
+        let address = headers.destination_v6();
         match high {
             0xff00.. => Err(DropReason::Multicast),
             0xfe80..=0xfebf => Err(DropReason::LinkLocal),
+            // Unspecified, loopback, and IPv4 in disguise (RFC 4291 §2.5).
+            _ if address <= 1 || address >> 32 == 0xffff => Err(DropReason::MartianDestination),
             _ => Ok(()),
         }
     } else {
         let address = headers.destination_v4();
         match address >> 24 {
-            224..=239 | 255 => Err(DropReason::Multicast),
+            224..=239 => Err(DropReason::Multicast),
+            _ if address == u32::MAX => Err(DropReason::Multicast),
             _ if address >> 16 == 0xa9fe => Err(DropReason::LinkLocal),
+            // This network, loopback, class E (RFC 1122 §3.2.1.3).
+            0 | 127 | 240.. => Err(DropReason::MartianDestination),
             _ => Ok(()),
         }
     }

@@ -56,6 +56,7 @@ drop_reasons! {
     ForbiddenNeighbor = "forbidden_neighbor": "Router advertisements, redirects and unasked neighbour advertisements are not taken from workloads.",
     NeighborIgnored = "neighbor_ignored": "An ARP or ND message that needs no answer from the gateway.",
     MartianSource = "martian_source": "The source address can never be a sender on this network.",
+    MartianDestination = "martian_destination": "The destination address can never be a receiver on this network.",
     EncapFromWorkload = "encap_from_workload": "Workloads may not speak VXLAN or IP-in-IP themselves.",
     Multicast = "multicast": "Multicast and broadcast do not cross the overlay.",
     LinkLocal = "link_local": "Link-local addresses are not routed.",

@@ -96,8 +96,11 @@ fn decapsulate(packet: &mut Packet, cx: &mut Context<'_>) -> Result<(), DropReas
     }
     let mac = outer.local_mac(&local).ok_or(DropReason::NotOurVtep)?;
     check_checksum(&outer, packet.offload.checksum)?;
-    let header =
-        packet.frame.data().get(outer.header_len..).and_then(|rest| rest.first_chunk::<{ vxlan::LEN }>());
+    let header = packet
+        .frame
+        .data()
+        .get(outer.header_len..outer.end)
+        .and_then(|rest| rest.first_chunk::<{ vxlan::LEN }>());
     let header = vxlan::Header::read(header.ok_or(DropReason::MalformedOuter)?);
     if header.reserved_bits {
         cx.counters.vxlan_reserved_bits.add(1);

@@ -74,7 +74,7 @@ fn over_v4(
     head[34..36].copy_from_slice(&port.to_be_bytes());
     head[38..40].copy_from_slice(&udp_len.to_be_bytes());
     head[FRONT + 12..].copy_from_slice(&ether_type);
-    cover(packet, FRONT, false, settings.outer_checksum_v4);
+    cover(packet, FRONT, false, settings.outer_checksum_v4)?;
     if settings.outer_checksum_v4 {
         finish_udp(packet, false, template.pseudo_sum, udp_len)?;
     }
@@ -103,23 +103,29 @@ fn over_v6(packet: &mut Packet, template: &TemplateV6, settings: &Settings) -> R
     head[54..56].copy_from_slice(&port.to_be_bytes());
     head[58..60].copy_from_slice(&udp_len.to_be_bytes());
     head[FRONT + 12..].copy_from_slice(&ether_type);
-    cover(packet, FRONT, true, true);
+    cover(packet, FRONT, true, true)?;
     finish_udp(packet, true, template.pseudo_sum, udp_len)
 }
 
 /// Offload state of the outer frame: offsets move, a super-frame is one inside a tunnel now.
 #[inline(always)]
-fn cover(packet: &mut Packet, front: usize, outer_v6: bool, outer_checksum: bool) {
+fn cover(packet: &mut Packet, front: usize, outer_v6: bool, outer_checksum: bool) -> Result<(), DropReason> {
+    const UNSUPPORTED: DropReason = DropReason::OffloadUnsupported;
     let front = front as u16;
     match &mut packet.offload.checksum {
-        Checksum::Partial { start, .. } => *start += front,
+        Checksum::Partial { start, .. } => *start = start.checked_add(front).ok_or(UNSUPPORTED)?,
         other => *other = Checksum::Complete,
     }
     if packet.offload.gso.is_some() {
+        // A workload's own tunnel inside of ours: offload state knows one.
+        if packet.offload.tunnel.is_some() {
+            return Err(UNSUPPORTED);
+        }
         let outer_transport = if outer_v6 { 54 } else { 34 };
         packet.offload.tunnel =
             Some(Tunnel { outer_v6, outer_transport, inner_network: front + 14, outer_checksum });
     }
+    Ok(())
 }
 
 /// Fills the outer UDP checksum. In a super-frame the field holds the pseudo-header's sum, for whoever segments it.

@@ -3,10 +3,11 @@
 use super::Context;
 use crate::packet::Packet;
 use crate::port::Ingress;
-use crate::tables::{Adjacency, Kind};
+use crate::tables::{Kind, Tables};
 use crate::verdict::{DropReason, Verdict};
 
 const TCP: u8 = 6;
+const UDP: u8 = 17;
 const TCP_HEADER: u32 = 20;
 const UDP_HEADER: u32 = 8;
 
@@ -15,18 +16,24 @@ const UDP_HEADER: u32 = 8;
 pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) {
     for packet in batch.iter_mut() {
         if let Verdict::Forward(index) = packet.verdict {
-            packet.verdict = hop(packet, index, &cx.tables.adjacencies[index as usize], cx.now_ms);
+            packet.verdict = hop(packet, index, cx.tables, cx.now_ms);
         }
     }
 }
 
 #[inline]
-fn hop(packet: &mut Packet, index: u32, adjacency: &Adjacency, now_ms: u64) -> Verdict {
-    if let Kind::Drop(reason) = adjacency.kind {
+fn hop(packet: &mut Packet, index: u32, tables: &Tables, now_ms: u64) -> Verdict {
+    let adjacency = &tables.adjacencies[index as usize];
+    let to_host = match adjacency.kind {
+        Kind::Drop(reason) => return Verdict::Drop(reason),
+        Kind::Host => true,
+        _ => false,
+    };
+    if to_host && let Err(reason) = check_delivery(packet, tables) {
         return Verdict::Drop(reason);
     }
     // This host's stack is the router itself: what it sends has not come from afar, what it receives has arrived.
-    let routed = packet.ingress != Ingress::Host && !matches!(adjacency.kind, Kind::Host);
+    let routed = packet.ingress != Ingress::Host && !to_host;
     if routed && packet.headers.ttl <= 1 {
         return Verdict::Expired;
     }
@@ -49,6 +56,21 @@ fn hop(packet: &mut Packet, index: u32, adjacency: &Adjacency, now_ms: u64) -> V
         lower_ttl(packet);
     }
     Verdict::Forward(index)
+}
+
+/// May the host's stack have this packet? Asked of every one: a connection's key tells neither the way it came nor, for
+/// fragments, the port, so a remembered decision must not answer.
+#[inline]
+fn check_delivery(packet: &Packet, tables: &Tables) -> Result<(), DropReason> {
+    if packet.ingress == Ingress::Host {
+        return Err(DropReason::HostLoop);
+    }
+    // The host's socket on the VXLAN port takes reassembled outer fragments; it must never see an inner packet.
+    let to_vxlan = tables.vxlan.is_some_and(|vxlan| packet.headers.destination_port == vxlan.port);
+    if to_vxlan && packet.headers.protocol() == UDP {
+        return Err(DropReason::NestedVxlan);
+    }
+    Ok(())
 }
 
 /// Length of the largest IP packet that will be on the wire.

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::Context;
+use crate::offload::Offload;
 use crate::packet::Packet;
 use crate::port::Ingress;
 use crate::reply::arp::{self, Arp, ArpError};
@@ -21,6 +22,10 @@ pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) {
             packet.verdict = answer_arp(packet, cx.tables);
         } else if packet.headers.is_v6() && packet.headers.protocol() == ICMPV6 {
             packet.verdict = answer_nd(packet, cx.tables);
+        }
+        if packet.verdict == Verdict::Reply {
+            // What was unfinished was the question; the answer is whole.
+            packet.offload = Offload::NONE;
         }
     }
 }

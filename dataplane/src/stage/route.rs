@@ -1,11 +1,9 @@
 //! Where does it go? Longest prefix to adjacency, for packets whose connection has no valid decision yet.
 
 use super::Context;
-use crate::packet::{Headers, Packet, Source};
-use crate::tables::{HOST, Kind, Tables};
+use crate::packet::{Headers, Packet};
+use crate::tables::{Kind, Tables};
 use crate::verdict::{DropReason, Verdict};
-
-const UDP: u8 = 17;
 
 /// Decides every pending packet. The decision is not remembered here.
 #[inline(never)]
@@ -30,16 +28,6 @@ fn decide(packet: &Packet, tables: &Tables) -> Result<u32, DropReason> {
     if let Kind::Drop(reason) = tables.adjacencies[adjacency as usize].kind {
         return Err(reason);
     }
-    if adjacency == HOST {
-        if packet.source == Source::Host {
-            return Err(DropReason::HostLoop);
-        }
-        // The host's socket on the VXLAN port takes reassembled outer fragments; it must never see an inner packet.
-        let vxlan = tables.vxlan.is_some_and(|vxlan| headers.destination_port == vxlan.port);
-        if vxlan && headers.protocol() == UDP {
-            return Err(DropReason::NestedVxlan);
-        }
-    }
     Ok(adjacency)
 }
 
@@ -47,16 +35,22 @@ fn decide(packet: &Packet, tables: &Tables) -> Result<u32, DropReason> {
 fn check_destination(headers: &Headers) -> Result<(), DropReason> {
     if headers.is_v6() {
         let high = (headers.destination_v6() >> 112) as u16;
+        let address = headers.destination_v6();
         match high {
             0xff00.. => Err(DropReason::Multicast),
             0xfe80..=0xfebf => Err(DropReason::LinkLocal),
+            // Unspecified, loopback, and IPv4 in disguise (RFC 4291 §2.5).
+            _ if address <= 1 || address >> 32 == 0xffff => Err(DropReason::MartianDestination),
             _ => Ok(()),
         }
     } else {
         let address = headers.destination_v4();
         match address >> 24 {
-            224..=239 | 255 => Err(DropReason::Multicast),
+            224..=239 => Err(DropReason::Multicast),
+            _ if address == u32::MAX => Err(DropReason::Multicast),
             _ if address >> 16 == 0xa9fe => Err(DropReason::LinkLocal),
+            // This network, loopback, class E (RFC 1122 §3.2.1.3).
+            0 | 127 | 240.. => Err(DropReason::MartianDestination),
             _ => Ok(()),
         }
     }

@@ -41,19 +41,41 @@ fn check(packet: &Packet, tables: &Tables, last: &mut Option<(IfIndex, u32)>) ->
         }
         Ingress::Underlay => {
             let Source::Vtep(index) = packet.source else { return Err(DropReason::UnknownVtep) };
-            owned(headers, &tables.vteps[index as usize].owns)?;
-            Ok(Source::Vtep(index))
+            from_vtep(headers, index, tables)
         }
         Ingress::Decapsulated(outer) => {
             let index = tables.vtep_at(outer).ok_or(DropReason::UnknownVtep)?;
-            owned(headers, &tables.vteps[index as usize].owns)?;
-            Ok(Source::Vtep(index))
+            from_vtep(headers, index, tables)
         }
-        Ingress::Direct if is_martian(headers) => Err(DropReason::MartianSource),
-        Ingress::Direct if tables.direct_source(headers.source_address()) => Ok(Source::Direct),
-        Ingress::Direct => Err(DropReason::SpoofedSource),
+        Ingress::Direct => {
+            not_ours(headers, tables)?;
+            match tables.direct_source(headers.source_address()) {
+                _ if is_martian(headers) => Err(DropReason::MartianSource),
+                true => Ok(Source::Direct),
+                false => Err(DropReason::SpoofedSource),
+            }
+        }
         Ingress::Host => Ok(Source::Host),
     }
+}
+
+/// May this VTEP send it?
+#[inline]
+fn from_vtep(headers: &Headers, index: u32, tables: &Tables) -> Result<Source, DropReason> {
+    not_ours(headers, tables)?;
+    owned(headers, &tables.vteps[index as usize].owns)?;
+    Ok(Source::Vtep(index))
+}
+
+/// Nobody else speaks as this node: a peer whose lease overlaps ours must not reach what trusts our tunnel address.
+#[inline]
+fn not_ours(headers: &Headers, tables: &Tables) -> Result<(), DropReason> {
+    let ours = if headers.is_v6() {
+        tables.gateway_v6.is_some_and(|own| own.to_bits() == headers.source_v6())
+    } else {
+        tables.gateway_v4.is_some_and(|own| own.to_bits() == headers.source_v4())
+    };
+    if ours { Err(DropReason::MartianSource) } else { Ok(()) }
 }
 
 /// Is the source one of `networks`, and one that can be a source at all?

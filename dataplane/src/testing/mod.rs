@@ -1,4 +1,5 @@
 //! Builders that tests, fuzz targets and benches share. Not for production code.
 
 pub mod packets;
+pub mod verify;
 pub mod world;

@@ -9,10 +9,12 @@ use crate::counters::Counters;
 use crate::limits::SMALL_FRAME_BUFFER;
 use crate::net::{HashSeed, Mac, Vni};
 use crate::offload::{Caps, Offload};
-use crate::port::Ingress;
 use crate::port::mem::{MemPort, Sent};
+use crate::port::{Ingress, Port};
+use crate::reply::GATEWAY_MAC;
 use crate::spec::{Endpoint, LocalVtep, NodeSpec, Route, Settings, Via, Vtep, Vxlan};
 use crate::tables::{self, Tables};
+use crate::testing::packets::{self, Ip};
 use crate::verdict::DropReason;
 use crate::worker::{Ports, Worker, WorkerConfig};
 
@@ -121,15 +123,48 @@ pub fn spec(nodes: u16) -> NodeSpec {
     spec
 }
 
-/// One worker with one port for everything.
+/// As [`spec`], but every remote node has one VTEP, over this family, and owns its subnets of both families.
+pub fn spec_over(nodes: u16, outer_v6: bool) -> NodeSpec {
+    let mut spec = spec(nodes);
+    spec.vteps.clear();
+    spec.routes.retain(|route| !matches!(route.via, Via::Vtep(_)));
+    for n in 2..=nodes {
+        let owns = vec![subnet(n, false), subnet(n, true), IpNetwork::from(outer(n, outer_v6))];
+        let via = Via::Vtep(outer(n, outer_v6));
+        spec.routes.extend(owns.iter().map(|prefix| Route { prefix: *prefix, via }));
+        spec.vteps.push(Vtep { outer: outer(n, outer_v6), mac: mac(n, outer_v6), owns });
+    }
+    spec
+}
+
+/// A packet as our pod `i` puts it on its interface.
+pub fn from_pod(i: u8, packet: &Ip) -> Vec<u8> {
+    packet.frame(GATEWAY_MAC, pod_mac(i))
+}
+
+/// The Ethernet frame that node `n` sends us inside the tunnel over this family.
+pub fn inner_frame(n: u16, outer_v6: bool, packet: &Ip) -> Vec<u8> {
+    packet.frame(if outer_v6 { OUR_MAC6 } else { OUR_MAC }, mac(n, outer_v6))
+}
+
+/// A packet as node `n` sends it to us through the tunnel, congestion marks copied outward.
+pub fn from_node(n: u16, outer_v6: bool, packet: &Ip) -> Vec<u8> {
+    let inner = inner_frame(n, outer_v6, packet);
+    let ends = (outer(n, outer_v6), our_outer(outer_v6));
+    packets::encapsulated(ends, 8472, Vni::FLANNEL, packet.tos & 3, &inner)
+}
+
+/// One worker with its ports.
 #[derive(Debug)]
 pub struct World {
     /// Tables in force.
     pub tables: Tables,
     /// The worker.
     pub worker: Worker,
-    /// Its port.
+    /// Its port, for everything unless there is another.
     pub port: MemPort,
+    /// Its port towards VTEPs, where that is another.
+    pub underlay: Option<MemPort>,
     /// Its counters.
     pub counters: Arc<Counters>,
     /// Its clock.
@@ -160,6 +195,7 @@ impl World {
             tables: tables::compile(spec, None, 1),
             worker: Worker::new(config, Arc::clone(&counters)),
             port: MemPort::new(caps),
+            underlay: None,
             counters,
             now_ms,
             frames,
@@ -174,13 +210,21 @@ impl World {
     /// Sends packets through and returns what came out; asserts that no frame was lost on the way.
     pub fn run(&mut self, packets: impl IntoIterator<Item = (Ingress, Offload, Vec<u8>)>) -> Vec<Sent> {
         for (ingress, offload, packet) in packets {
-            self.port.inject(ingress, offload, packet);
+            match &mut self.underlay {
+                Some(underlay) if ingress == Ingress::Underlay => underlay.inject(ingress, offload, packet),
+                _ => self.port.inject(ingress, offload, packet),
+            }
         }
         let mut handover = Vec::new();
-        let mut ports = Ports { access: &mut self.port, underlay: None };
+        let underlay = self.underlay.as_mut().map(|port| port as &mut dyn Port);
+        let mut ports = Ports { access: &mut self.port, underlay };
         while self.worker.poll(&self.tables, self.now_ms, &mut ports, &mut handover) > 0 {}
         assert_eq!(self.worker.pool().available(), self.frames, "frames are conserved");
-        self.port.take_sent()
+        let mut sent = self.port.take_sent();
+        if let Some(underlay) = &mut self.underlay {
+            sent.extend(underlay.take_sent());
+        }
+        sent
     }
 
     /// One finished packet in, at most one out.

@@ -22,7 +22,7 @@ HOSTS=(0 1 2)
 # Pods: host and number; two on the first host, so that local traffic is seen too.
 PODS=("0 2" "0 3" "1 2" "2 2")
 PORT=auto BYTES=1000000000 PEER=canal
-IPERF_SECONDS=3
+IPERF_SECONDS=${IPERF_SECONDS:-3}
 # CANAL_BIN_DIR names binaries that are built already.
 BIN=${CANAL_BIN_DIR:-$(target_dir)/release}
 

@@ -146,8 +146,15 @@ fn a_decapsulated_packet_that_another_worker_owns_arrives_there_and_is_delivered
     let mut workers: Vec<Worker> = (0..2)
         .map(|index| {
             let (flow_capacity, frames, frame_size) = (64, 64, SMALL_FRAME_BUFFER);
-            let config =
-                WorkerConfig { index, workers: 2, seed: world::SEED, flow_capacity, frames, frame_size, now_ms: 0 };
+            let config = WorkerConfig {
+                index,
+                workers: 2,
+                seed: world::SEED,
+                flow_capacity,
+                frames,
+                frame_size,
+                now_ms: 0,
+            };
             Worker::new(config, Arc::new(Counters::default()))
         })
         .collect();

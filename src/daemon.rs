@@ -114,6 +114,7 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
         config.port,
         chosen.clone(),
         config.settings.outer_df,
+        seed,
     );
     let outcome = Control::start(config, edge, publisher, &ended).and_then(|control| {
         let inspector = Inspector {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use canal_control::edge::{Edge, EdgeError, EdgeFailure, EdgePlan, EdgeReport, UnderlayPlan};
+use canal_dataplane::net::HashSeed;
 use canal_dataplane::port::IfIndex;
 use canal_io::bpf::{Hook, Steering, SteeringError, Underlay};
 use canal_io::udp::{UdpConfig, UdpError, UdpPort, UdpReceiver};
@@ -33,6 +34,7 @@ pub struct KernelEdge {
     choice: PortChoice,
     chosen: ChosenPort,
     dont_fragment: bool,
+    seed: HashSeed,
     /// What the sockets of the workers are bound to.
     sockets: Option<Bound>,
 }
@@ -56,8 +58,9 @@ impl KernelEdge {
         choice: PortChoice,
         chosen: ChosenPort,
         dont_fragment: bool,
+        seed: HashSeed,
     ) -> Self {
-        Self { steering, workers, choice, chosen, dont_fragment, sockets: None }
+        Self { steering, workers, choice, chosen, dont_fragment, seed, sockets: None }
     }
 
     fn workloads(&mut self, wanted: &BTreeSet<IfIndex>, report: &mut EdgeReport) {
@@ -119,7 +122,8 @@ impl KernelEdge {
             return Ok(());
         }
         let Some(to) = bound else { return self.close_sockets() };
-        let config = UdpConfig { dont_fragment: self.dont_fragment, ..UdpConfig::new(to.v4, to.v6, to.port) };
+        let (dont_fragment, seed) = (self.dont_fragment, Some(self.seed));
+        let config = UdpConfig { dont_fragment, seed, ..UdpConfig::new(to.v4, to.v6, to.port) };
         // All or none: flows are spread over the sockets there are.
         let ports = self.workers.iter().map(|_| UdpPort::open(&config)).collect::<Result<Vec<_>, _>>()?;
         if let Some(port) = ports.first() {

@@ -2,13 +2,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use canal_dataplane::frame::FramePool;
 use canal_dataplane::net::HashSeed;
-use canal_dataplane::offload::Caps;
-use canal_dataplane::port::{Outgoing, Port, PortStats, Received};
 use canal_io::bpf::{AttachMode, Steering, SteeringError};
-use canal_io::tun::{Shortfall, TapAbilities, TapConfig, TapDevice, TapError, TapPort, TapQueue};
-use canal_io::udp::{UdpAbilities, UdpReceiver};
+use canal_io::tun::{Shortfall, TapAbilities, TapConfig, TapDevice, TapError, TapQueue};
+use canal_io::udp::UdpAbilities;
 
 use crate::config::{Config, PortChoice};
 
@@ -168,65 +165,6 @@ fn choose(choice: PortChoice, abilities: TapAbilities) -> Result<Chosen, PortErr
                 "the kernel refuses super-frames inside UDP tunnels on TAP devices (error {refused}; Linux 6.17 takes them)"
             ),
         ),
-    }
-}
-
-/// A worker's queue of the TAP device, and the sockets that catch what the steering program leaves to the kernel on its
-/// way to our VTEP: outer fragments, which the kernel puts together.
-pub struct AccessPort {
-    tap: TapPort,
-    strays: Vec<UdpReceiver>,
-}
-
-impl AccessPort {
-    /// Without sockets at first.
-    pub fn new(tap: TapPort) -> Self {
-        Self { tap, strays: Vec::new() }
-    }
-
-    /// The queue itself.
-    pub fn tap(&self) -> &TapPort {
-        &self.tap
-    }
-
-    /// Replaces the sockets.
-    pub fn set_strays(&mut self, strays: Vec<UdpReceiver>) {
-        self.strays = strays;
-    }
-
-    /// The sockets.
-    pub fn strays(&self) -> &[UdpReceiver] {
-        &self.strays
-    }
-}
-
-impl Port for AccessPort {
-    fn caps(&self) -> Caps {
-        self.tap.caps()
-    }
-
-    fn receive(&mut self, pool: &mut FramePool, into: &mut Vec<Received>, limit: usize) {
-        self.tap.receive(pool, into, limit);
-        for stray in &mut self.strays {
-            let left = limit.saturating_sub(into.len());
-            stray.receive(pool, into, left);
-        }
-    }
-
-    fn transmit(&mut self, frames: &mut Vec<Outgoing>, pool: &mut FramePool) {
-        self.tap.transmit(frames, pool);
-    }
-
-    fn stats(&self) -> PortStats {
-        self.strays.iter().fold(self.tap.stats(), |sum, stray| {
-            let stats = stray.stats();
-            PortStats {
-                rx_frames: sum.rx_frames + stats.rx_frames,
-                rx_bytes: sum.rx_bytes + stats.rx_bytes,
-                rx_dropped: sum.rx_dropped + stats.rx_dropped,
-                ..sum
-            }
-        })
     }
 }
 

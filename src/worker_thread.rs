@@ -23,7 +23,6 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use tokio::sync::oneshot;
 
 use crate::depot::Depot;
-use crate::ports::AccessPort;
 use crate::supervise::{Ended, Part};
 
 /// Frames of each worker: eight batches. Only those in use cost memory, the most recently used first.
@@ -155,8 +154,8 @@ impl Workers {
         for (index, (((queue, mut waiter), mailbox), wake)) in parts.enumerate() {
             let (orders, taken) = bounded(ORDERS);
             let counters = Arc::new(Counters::default());
-            let access = AccessPort::new(TapPort::new(plan.device, queue, Arc::clone(&plan.next_hops)));
-            waiter.watch(std::os::fd::AsFd::as_fd(access.tap()))?;
+            let access = TapPort::new(plan.device, queue, Arc::clone(&plan.next_hops));
+            waiter.watch(std::os::fd::AsFd::as_fd(&access))?;
             let handle = WorkerHandle {
                 index: index as u32,
                 counters: Arc::clone(&counters),
@@ -226,7 +225,7 @@ impl Workers {
 /// Everything a worker's thread owns.
 struct Turn {
     config: WorkerConfig,
-    access: AccessPort,
+    access: TapPort,
     underlay: Option<Box<UdpPort>>,
     waiter: Waiter,
     mailbox: Mailbox<Received>,
@@ -306,8 +305,8 @@ impl Turn {
                 }
             }
             Order::Strays(strays) => {
-                strays.iter().for_each(|stray| watch(&mut self.waiter, std::os::fd::AsFd::as_fd(stray)));
-                self.access.set_strays(strays);
+                self.access.set_fallback(strays);
+                self.access.fallback().for_each(|socket| watch(&mut self.waiter, socket));
             }
             Order::Flows(limit, reply) => {
                 // Whoever asked may have given up.

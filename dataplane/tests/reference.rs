@@ -46,7 +46,7 @@ const ENDINGS: [&str; 23] = [
 
 #[test]
 fn pipeline_equals_reference() {
-    let config = Config { cases: 30000, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: 1000, failure_persistence: None, ..Config::default() };
     let twin = RefCell::new(Twin::new());
     let mut runner = TestRunner::new(config);
     runner

@@ -14,6 +14,8 @@ pub mod path_mtu;
 pub mod pipeline;
 pub mod port;
 mod prefetch;
+#[cfg(any(test, feature = "testing"))]
+pub mod reference;
 pub mod reply;
 pub mod segment;
 pub mod spec;

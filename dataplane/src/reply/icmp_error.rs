@@ -76,8 +76,8 @@ const ICMPV6: u8 = 58;
 const FRAGMENT: u8 = 44;
 /// Initial TTL and hop limit.
 const TTL: u8 = 64;
-/// Precedence "internetwork control" (RFC 1812 §4.3.2.5).
-const TOS_CONTROL: u8 = 0xc0;
+/// TOS of an IPv4 error: precedence "internetwork control" (RFC 1812 §4.3.2.5).
+pub const TOS_CONTROL: u8 = 0xc0;
 
 /// Turns the frame of the packet that caused `error` into the error, sent from `ours` back to where the packet came
 /// from: as much of the packet as may be quoted behind new headers, Ethernet addresses exchanged. The packet should

@@ -91,7 +91,8 @@ fn decapsulate(packet: &mut Packet, cx: &mut Context<'_>) -> Result<(), DropReas
         Payload::Vxlan { destination_port } if destination_port == local.port => {}
         Payload::Vxlan { .. } => return Err(DropReason::NotOurVtep),
         Payload::TooBig { mtu, quote } => {
-            return Err(path_mtu::learn(packet.frame.data(), quote, mtu, tables, cx.flows.seed(), cx.now_ms));
+            let message = &packet.frame.data()[..outer.end];
+            return Err(path_mtu::learn(message, quote, mtu, tables, cx.flows.seed(), cx.now_ms));
         }
     }
     let mac = outer.local_mac(&local).ok_or(DropReason::NotOurVtep)?;

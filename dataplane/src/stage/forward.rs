@@ -101,7 +101,8 @@ fn lower_ttl(packet: &mut Packet) {
     } else {
         // The TTL is the high byte of its word: one less there is 0x0100 more in the complement.
         let sum = u32::from(u16::from_be_bytes([head[24], head[25]])) + 0x0100;
-        let field = (sum + (sum >> 16)) as u16;
+        // As the kernel does it: 0xffff, which a full computation never gives, becomes 0.
+        let field = (sum + u32::from(sum >= 0xffff)) as u16;
         head[22] -= 1;
         head[24..26].copy_from_slice(&field.to_be_bytes());
     }

@@ -35,7 +35,7 @@ fn tell(packet: &mut Packet, error: IcmpError, cx: &mut Context<'_>) -> Option<u
     icmp_error::rewrite(&mut packet.frame, error, ours).ok()?;
     packet.offload = Offload::NONE;
     // The outer header of the way back describes the new packet, not the one it was made of.
-    packet.headers.tos = 0;
+    packet.headers.tos = if packet.headers.is_v6() { 0 } else { icmp_error::TOS_CONTROL };
     cx.counters.replies.add(1);
     Some(back)
 }

@@ -1,5 +1,9 @@
-//! Builders that tests, fuzz targets and benches share. Not for production code.
+//! Builders, generators and the in-memory world that tests, fuzz targets and benches share. Not for production code.
 
+pub mod entropy;
 pub mod packets;
+pub mod topology;
+pub mod traffic;
+pub mod twin;
 pub mod verify;
 pub mod world;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ipnetwork::IpNetwork;
 
 use crate::counters::Counters;
+use crate::frame::FramePool;
 use crate::limits::SMALL_FRAME_BUFFER;
 use crate::net::{HashSeed, Mac, Vni};
 use crate::offload::{Caps, Offload};
@@ -172,6 +173,12 @@ pub struct World {
     frames: usize,
 }
 
+/// The one worker.
+fn config(now_ms: u64) -> WorkerConfig {
+    let (flow_capacity, frames, frame_size) = (4096, 512, SMALL_FRAME_BUFFER);
+    WorkerConfig { index: 0, workers: 1, seed: SEED, flow_capacity, frames, frame_size, now_ms }
+}
+
 impl World {
     /// A world over `spec`, whose port takes what `caps` says.
     pub fn new(spec: &NodeSpec, caps: Caps) -> Self {
@@ -181,16 +188,8 @@ impl World {
     /// As [`Self::new`], with frames of this size.
     pub fn with_frames(spec: &NodeSpec, caps: Caps, frame_size: usize) -> Self {
         let counters = Arc::new(Counters::default());
-        let (frames, now_ms) = (512, 1000);
-        let config = WorkerConfig {
-            index: 0,
-            workers: 1,
-            seed: SEED,
-            flow_capacity: 4096,
-            frames,
-            frame_size,
-            now_ms,
-        };
+        let now_ms = 1000;
+        let config = WorkerConfig { frame_size, ..config(now_ms) };
         Self {
             tables: tables::compile(spec, None, 1),
             worker: Worker::new(config, Arc::clone(&counters)),
@@ -198,8 +197,25 @@ impl World {
             underlay: None,
             counters,
             now_ms,
-            frames,
+            frames: config.frames,
         }
+    }
+
+    /// A new worker with closed tables; the frames are those of the old one.
+    pub fn restart(&mut self) {
+        let mut frames = Vec::new();
+        while let Some(frame) = self.worker.pool().take() {
+            frames.push(frame);
+        }
+        let frame_size = self.worker.pool().frame_size();
+        self.frames = frames.len();
+        self.counters = Arc::new(Counters::default());
+        self.tables = Tables::closed();
+        self.port = MemPort::new(self.port.caps());
+        self.now_ms = 1000;
+        let config = WorkerConfig { frames: 0, frame_size, ..config(self.now_ms) };
+        self.worker = Worker::new(config, Arc::clone(&self.counters));
+        *self.worker.pool() = FramePool::from_frames(frames, frame_size);
     }
 
     /// Puts a new spec in force.

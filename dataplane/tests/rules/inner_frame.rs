@@ -278,6 +278,36 @@ fn set_tos(ip: &mut [u8], tos: u8) {
     }
 }
 
+#[test]
+fn rfc1624_a_lowered_ttl_never_makes_the_checksum_all_ones() {
+    // One below 0xffff less 0x0100: the sum is zero afterwards, which is written 0x0000 (RFC 1624 §4).
+    let mut world = World::new(&world::spec(2), Caps::NONE);
+    let mut frame = from_pod(1, &packets::ping(pod(1, 1, false), pod(1, 2, false), 1));
+    frame[18..20].fill(0);
+    frame[24..26].fill(0);
+    let rest = !checksum::finish(checksum::sum(&frame[14..34], 0));
+    let id = checksum::fold(u64::from(!rest) + u64::from(!0xfeffu16));
+    frame[18..20].copy_from_slice(&id.to_be_bytes());
+    frame[24..26].copy_from_slice(&[0xfe, 0xff]);
+    let sent = world.one(POD1, frame).expect("delivered");
+    assert_eq!((&sent.packet[24..26], finished(&sent.packet)), (&[0, 0][..], Ok(())));
+}
+
+#[test]
+fn the_dscp_of_an_icmp_error_is_copied_outward_in_uniform_mode() {
+    for v6 in [false, true] {
+        let mut spec = world::spec(2);
+        spec.settings.dscp = DscpMode::Uniform;
+        let mut world = World::new(&spec, Caps::NONE);
+        let mut packet = packets::ping(pod(2, 1, v6), pod(1, 1, v6), 1);
+        (packet.ttl, packet.tos) = (1, 0x2a);
+        let sent = world.one(Ingress::Underlay, from_node(2, v6, &packet)).expect("told");
+        let inner = tos_of(&sent.packet[front(v6) + 14..]);
+        assert_eq!(inner, if v6 { 0 } else { 0xc0 });
+        assert_eq!(tos_of(&sent.packet[14..]), inner);
+    }
+}
+
 mod rfc1624 {
     use super::*;
     use proptest::prelude::*;

@@ -187,6 +187,9 @@ fn a_forged_too_big_is_ignored() {
             let reason = world.dropped(Ingress::Underlay, too_big(&sent[..len.max(15)], 1300));
             assert_eq!(reason, Some(DropReason::PathMtuForged), "{len}");
         }
+        // What stands behind the message in its frame is no part of it.
+        let padded = [&too_big(&sent[..inner_ports], 1300)[..], &sent[inner_ports..]].concat();
+        assert_eq!(world.dropped(Ingress::Underlay, padded), Some(DropReason::PathMtuForged));
         // Nothing above had an effect.
         assert_eq!(world.one(POD1, packet).expect("fits").egress, Egress::Underlay);
     }

@@ -1,0 +1,67 @@
+//! The pipeline equals its slow twin, whatever the network, whatever the packets, while specs change under live flows.
+
+use std::cell::RefCell;
+
+use canal_dataplane::testing::entropy::noise;
+use canal_dataplane::testing::twin::Twin;
+use canal_dataplane::verdict::DropReason;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+/// Drop reasons that no finished packet on one worker with enough frames can have.
+const UNREACHABLE: [DropReason; 5] = [
+    DropReason::OuterChecksum,
+    DropReason::OffloadUnsupported,
+    DropReason::NoFrame,
+    DropReason::HandoverFull,
+    DropReason::HandoverLoop,
+];
+
+/// Endings that must have been seen beside every other drop reason.
+const ENDINGS: [&str; 23] = [
+    "to workload v4",
+    "to workload v6",
+    "to underlay v4",
+    "to underlay v6",
+    "to direct v4",
+    "to direct v6",
+    "to host v4",
+    "to host v6",
+    "tunnel v4 carries v4",
+    "tunnel v4 carries v6",
+    "tunnel v6 carries v4",
+    "tunnel v6 carries v6",
+    "fragmented",
+    "flow hit",
+    "answer time exceeded v4",
+    "answer time exceeded v6",
+    "answer too big v4",
+    "answer too big v6",
+    "answer ARP ARP",
+    "answer neighbour v6",
+    "answer to workload",
+    "answer to underlay",
+    "answer to host",
+];
+
+#[test]
+fn pipeline_equals_reference() {
+    let config = Config { cases: 1000, failure_persistence: None, ..Config::default() };
+    let twin = RefCell::new(Twin::new());
+    let mut runner = TestRunner::new(config);
+    runner
+        .run(&(any::<u64>(), 0usize..4000), |(seed, len)| {
+            twin.borrow_mut().play(&noise(seed, len));
+            Ok(())
+        })
+        .unwrap_or_else(|failure| panic!("{failure}"));
+    let coverage = twin.into_inner().coverage;
+    for (what, count) in coverage.all() {
+        println!("{count:8} {what}");
+    }
+    let missing: Vec<&str> = ENDINGS.into_iter().filter(|ending| coverage.seen(ending) == 0).collect();
+    let reachable = DropReason::ALL.iter().filter(|reason| !UNREACHABLE.contains(reason));
+    let never: Vec<&DropReason> =
+        reachable.filter(|reason| coverage.seen(&format!("drop {}", reason.label())) == 0).collect();
+    assert!(missing.is_empty() && never.is_empty(), "never seen: {missing:?} {never:?}");
+}

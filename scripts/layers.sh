@@ -9,6 +9,7 @@ cd "$ROOT"
 # Files that may hold unsafe code; each begins with #![allow(unsafe_code)] and justifies every block.
 UNSAFE_FILES=(
     dataplane/src/prefetch.rs
+    dataplane/io/src/checksum.rs
     dataplane/io/src/tun/ioctl.rs
     dataplane/io/src/udp/message.rs
     netns-tests/src/sys.rs

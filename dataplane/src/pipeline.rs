@@ -24,7 +24,8 @@ pub fn run<T: Trace>(
     cx: &mut Context<'_>,
     trace: &mut T,
 ) {
-    batch.extend(received.drain(..).map(|frame| Packet::admit(frame, handed)));
+    batch.extend(received.iter_mut().map(|received| Packet::admit(received, handed)));
+    received.clear();
     if !cx.tables.ready {
         for packet in batch.iter_mut() {
             packet.verdict = Verdict::Drop(DropReason::NotReady);

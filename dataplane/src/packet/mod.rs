@@ -73,14 +73,13 @@ pub enum Kind {
 }
 
 impl Packet {
-    /// A packet nobody has looked at.
+    /// A packet nobody has looked at; takes the frame out of `received`.
     #[inline]
-    pub fn admit(received: Received, handed: bool) -> Self {
-        let Received { frame, offload, ingress } = received;
+    pub fn admit(received: &mut Received, handed: bool) -> Self {
         Self {
-            frame,
-            offload,
-            ingress,
+            frame: received.frame.take(),
+            offload: received.offload,
+            ingress: received.ingress,
             source: Source::Unknown,
             verdict: Verdict::Pending,
             headers: Headers::default(),

@@ -69,6 +69,28 @@ impl Twin {
         Self { world, reference: Reference::closed(SEED), spec, sent, known, coverage }
     }
 
+    /// A node of this network.
+    pub fn of(spec: &NodeSpec) -> Self {
+        let mut twin = Self::new();
+        twin.spec = spec.clone();
+        twin.publish();
+        twin
+    }
+
+    /// One packet to the node as it is.
+    ///
+    /// # Panics
+    /// When the two sides differ, or a frame is lost.
+    pub fn check(&mut self, ingress: Ingress, packet: &[u8]) {
+        self.world.now_ms += 1000;
+        self.compare(vec![(ingress, packet.to_vec())]);
+    }
+
+    /// The last packet that went to the underlay.
+    pub fn last_sent(&self) -> Option<&[u8]> {
+        self.sent.first().map(Vec::as_slice)
+    }
+
     /// Plays the scenario that `bytes` tell.
     ///
     /// # Panics

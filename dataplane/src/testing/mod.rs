@@ -1,6 +1,7 @@
 //! Builders, generators and the in-memory world that tests, fuzz targets and benches share. Not for production code.
 
 pub mod entropy;
+pub mod fuzz;
 pub mod packets;
 pub mod topology;
 pub mod traffic;

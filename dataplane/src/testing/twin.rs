@@ -14,7 +14,7 @@ use crate::verdict::DropReason;
 
 /// Bytes of a frame: more than the largest packet of [`traffic`], in the tunnel.
 const FRAME: usize = 6 * 1024;
-/// Packets that went to the underlay and are remembered, for errors about them.
+/// Packets that are remembered.
 const REMEMBERED: usize = 8;
 /// Packets that run as one batch.
 const TOGETHER: usize = 6;
@@ -48,6 +48,8 @@ pub struct Twin {
     reference: Reference,
     spec: NodeSpec,
     sent: Vec<Vec<u8>>,
+    /// Packets that came last, to come again when something has changed.
+    known: Vec<(Ingress, Vec<u8>)>,
     /// What was seen since it was made.
     pub coverage: Coverage,
 }
@@ -63,8 +65,30 @@ impl Twin {
     pub fn new() -> Self {
         let spec = NodeSpec::default();
         let world = World::with_frames(&spec, Caps::NONE, FRAME);
-        let (sent, coverage) = (Vec::new(), Coverage::default());
-        Self { world, reference: Reference::closed(SEED), spec, sent, coverage }
+        let (sent, known, coverage) = (Vec::new(), Vec::new(), Coverage::default());
+        Self { world, reference: Reference::closed(SEED), spec, sent, known, coverage }
+    }
+
+    /// A node of this network.
+    pub fn of(spec: &NodeSpec) -> Self {
+        let mut twin = Self::new();
+        twin.spec = spec.clone();
+        twin.publish();
+        twin
+    }
+
+    /// One packet to the node as it is.
+    ///
+    /// # Panics
+    /// When the two sides differ, or a frame is lost.
+    pub fn check(&mut self, ingress: Ingress, packet: &[u8]) {
+        self.world.now_ms += 1000;
+        self.compare(vec![(ingress, packet.to_vec())]);
+    }
+
+    /// The last packet that went to the underlay.
+    pub fn last_sent(&self) -> Option<&[u8]> {
+        self.sent.first().map(Vec::as_slice)
     }
 
     /// Plays the scenario that `bytes` tell.
@@ -76,6 +100,7 @@ impl Twin {
         self.world.restart();
         self.reference = Reference::closed(SEED);
         self.sent.clear();
+        self.known.clear();
         self.spec = topology::spec(&mut e);
         if e.one_in(16) {
             let packet = traffic::packet(&self.spec, &self.sent, &mut e);
@@ -86,18 +111,26 @@ impl Twin {
             if e.is_empty() {
                 return;
             }
-            self.world.now_ms += if e.one_in(24) { 400_000 } else { 1000 };
+            self.world.now_ms += 1000;
             match e.below(12) {
                 0 => {
                     topology::change(&mut self.spec, &mut e);
                     self.publish();
+                    self.recall();
+                }
+                // Connections and path MTUs are forgotten, or just not yet.
+                1 => {
+                    self.world.now_ms += e.pick(&[20_000, 400_000, 585_000, 601_000]);
+                    self.recall();
                 }
                 // One alone, and again: the second is a known flow.
-                1..=8 => {
+                2..=8 => {
                     let packet = traffic::packet(&self.spec, &self.sent, &mut e);
                     self.compare(vec![packet.clone()]);
                     self.world.now_ms += 1000;
-                    self.compare(vec![packet]);
+                    self.compare(vec![packet.clone()]);
+                    self.known.insert(0, packet);
+                    self.known.truncate(REMEMBERED);
                 }
                 _ => {
                     // An error changes the path MTU for its whole batch, so it comes alone above.
@@ -107,6 +140,14 @@ impl Twin {
                     self.compare(batch);
                 }
             }
+        }
+    }
+
+    /// The last packets once more: their connections are known, and nothing of that may be believed for too long.
+    fn recall(&mut self) {
+        for packet in self.known.clone() {
+            self.compare(vec![packet]);
+            self.world.now_ms += 1000;
         }
     }
 

@@ -1,0 +1,229 @@
+//! The fast path allocates nothing: a counting allocator watches batches of established flows go through.
+// A global allocator is an unsafe trait; this file holds one and nothing else that is unsafe.
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+
+use canal_dataplane::counters::Counters;
+use canal_dataplane::frame::FramePool;
+use canal_dataplane::limits::{BATCH, SUPER_FRAME_BUFFER};
+use canal_dataplane::offload::{Caps, Checksum, Gso, GsoKind, Offload};
+use canal_dataplane::port::{Egress, Ingress, Outgoing, Port, PortStats, Received};
+use canal_dataplane::tables::{self, Publisher};
+use canal_dataplane::testing::packets;
+use canal_dataplane::testing::world::{self, SEED, from_node, from_pod, pod};
+use canal_dataplane::worker::{Ports, Worker, WorkerConfig};
+
+/// The system's allocator, and how often this thread asked it for memory.
+struct Counting;
+
+thread_local! {
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    // A thread that is ending has no counter any more; nobody reads it then.
+    let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
+}
+
+// SAFETY: every call is passed on unchanged to the system's allocator, which keeps the contract; counting touches a
+// thread-local number that needs no memory.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.realloc(block, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A port that delivers the same packets again and again and forgets what it is given.
+struct Loop {
+    packets: Vec<(Ingress, Offload, Vec<u8>)>,
+    caps: Caps,
+    due: bool,
+    sent: [u64; 4],
+}
+
+impl Loop {
+    fn new(packets: Vec<(Ingress, Offload, Vec<u8>)>, caps: Caps) -> Self {
+        assert!(packets.len() <= BATCH);
+        Self { packets, caps, due: false, sent: [0; 4] }
+    }
+}
+
+impl Port for Loop {
+    fn caps(&self) -> Caps {
+        self.caps
+    }
+
+    fn receive(&mut self, pool: &mut FramePool, into: &mut Vec<Received>, _limit: usize) {
+        if !std::mem::take(&mut self.due) {
+            return;
+        }
+        for (ingress, offload, packet) in &self.packets {
+            let Some(mut frame) = pool.take() else { return };
+            assert!(frame.fill(packet));
+            into.push(Received { frame, offload: *offload, ingress: *ingress });
+        }
+    }
+
+    fn transmit(&mut self, frames: &mut Vec<Outgoing>, pool: &mut FramePool) {
+        for Outgoing { frame, egress, .. } in frames.drain(..) {
+            let kind = match egress {
+                Egress::Workload(_) => 0,
+                Egress::Underlay => 1,
+                Egress::Direct(_) => 2,
+                Egress::Host => 3,
+            };
+            self.sent[kind] += 1;
+            pool.give(frame);
+        }
+    }
+
+    fn stats(&self) -> PortStats {
+        PortStats::default()
+    }
+}
+
+/// Turns that make every buffer as large as it gets.
+const WARM_UP: u32 = 8;
+/// Turns that are watched.
+const WATCHED: u32 = 64;
+
+/// Runs the packets through a worker again and again; asserts that the later turns ask for no memory, and returns what
+/// each turn sent by kind of egress.
+fn watch(packets: Vec<(Ingress, Offload, Vec<u8>)>, caps: Caps) -> [u64; 4] {
+    let counters = Arc::new(Counters::default());
+    let (flow_capacity, frames, frame_size, now_ms) = (4096, 1024, SUPER_FRAME_BUFFER, 1000);
+    let config = WorkerConfig { index: 0, workers: 1, seed: SEED, flow_capacity, frames, frame_size, now_ms };
+    let mut worker = Worker::new(config, Arc::clone(&counters));
+    let publisher = Publisher::new(tables::compile(&world::spec(3), None, 1));
+    let mut reader = publisher.reader();
+    let mut port = Loop::new(packets, caps);
+    let mut handover = Vec::with_capacity(BATCH);
+    let mut turn = |port: &mut Loop, now_ms: u64| {
+        port.due = true;
+        let mut ports = Ports { access: port, underlay: None };
+        assert!(worker.poll(reader.load(), now_ms, &mut ports, &mut handover) > 0);
+    };
+    for i in 0..WARM_UP {
+        turn(&mut port, 1000 + u64::from(i));
+    }
+    let (drops, hits, received) = (counters.all_drops(), counters.flow_hits.get(), counters.received.get());
+    port.sent = [0; 4];
+    let before = CALLS.get();
+    for i in 0..WATCHED {
+        turn(&mut port, 2000 + u64::from(i) * 100);
+    }
+    let calls = CALLS.get() - before;
+    assert_eq!(calls, 0, "allocations in {WATCHED} turns");
+    assert_eq!(counters.all_drops(), drops);
+    // Every packet was a known flow's: this was the fast path.
+    let turns = u64::from(WATCHED);
+    assert_eq!(counters.flow_hits.get() - hits, counters.received.get() - received);
+    port.sent.map(|sent| {
+        assert!(sent.is_multiple_of(turns));
+        sent / turns
+    })
+}
+
+/// 64 packets of 64 flows in one direction.
+fn batch(packet: impl Fn(u16) -> (Ingress, Vec<u8>)) -> Vec<(Ingress, Offload, Vec<u8>)> {
+    (0..BATCH as u16)
+        .map(|flow| {
+            let (ingress, bytes) = packet(flow);
+            (ingress, Offload::NONE, bytes)
+        })
+        .collect()
+}
+
+#[test]
+fn the_counter_counts() {
+    let before = CALLS.get();
+    let block = std::hint::black_box(Vec::<u8>::with_capacity(100));
+    assert!(CALLS.get() > before, "{}", block.capacity());
+}
+
+#[test]
+fn encapsulation_of_established_flows_does_not_allocate() {
+    for v6 in [false, true] {
+        let sent = watch(
+            batch(|flow| {
+                let packet = packets::udp((pod(1, 1, v6), 1000 + flow), (pod(2, 7, v6), 53), 64);
+                (Ingress::Workload(101), from_pod(1, &packet))
+            }),
+            Caps::NONE,
+        );
+        assert_eq!(sent, [0, 64, 0, 0]);
+    }
+}
+
+#[test]
+fn decapsulation_of_established_flows_does_not_allocate() {
+    for v6 in [false, true] {
+        let sent = watch(
+            batch(|flow| {
+                let packet = packets::udp((pod(2, 7, v6), 53), (pod(1, 1, v6), 1000 + flow), 64);
+                (Ingress::Underlay, from_node(2, v6, &packet))
+            }),
+            Caps::NONE,
+        );
+        assert_eq!(sent, [64, 0, 0, 0]);
+    }
+}
+
+#[test]
+fn local_and_host_traffic_of_established_flows_does_not_allocate() {
+    for v6 in [false, true] {
+        let sent = watch(
+            batch(|flow| {
+                let target = if flow % 2 == 0 { pod(1, 2, v6) } else { pod(1, 0, v6) };
+                let packet = packets::tcp((pod(1, 1, v6), 1000 + flow), (target, 80), 0x10, 64);
+                (Ingress::Workload(101), from_pod(1, &packet))
+            }),
+            Caps::NONE,
+        );
+        assert_eq!(sent, [32, 0, 0, 32]);
+    }
+}
+
+/// A TCP super-frame with an unfinished checksum (whose value nobody here looks at).
+fn super_frame(flow: u16, v6: bool) -> (Ingress, Offload, Vec<u8>) {
+    let packet = packets::tcp((pod(1, 1, v6), 1000 + flow), (pod(2, 7, v6), 80), 0x10, 14_000);
+    let (kind, start) = if v6 { (GsoKind::Tcp6, 54) } else { (GsoKind::Tcp4, 34) };
+    let checksum = Checksum::Partial { start, offset: 16 };
+    let offload = Offload { checksum, gso: Some(Gso { kind, size: 1370, ecn: false }), tunnel: None };
+    (Ingress::Workload(101), offload, from_pod(1, &packet))
+}
+
+#[test]
+fn super_frames_do_not_allocate_whether_the_port_takes_them_or_not() {
+    for v6 in [false, true] {
+        let packets = |count: u16| (0..count).map(|flow| super_frame(flow, v6)).collect::<Vec<_>>();
+        assert_eq!(watch(packets(64), Caps::ALL), [0, 64, 0, 0]);
+        // Eleven segments each.
+        assert_eq!(watch(packets(16), Caps::NONE), [0, 176, 0, 0]);
+    }
+}

@@ -4,6 +4,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::hint::black_box;
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
 use canal_dataplane::counters::Counters;
@@ -11,12 +12,13 @@ use canal_dataplane::frame::{Frame, FramePool};
 use canal_dataplane::limits::{BATCH, SMALL_FRAME_BUFFER};
 use canal_dataplane::net::Vni;
 use canal_dataplane::offload::{Caps, Offload};
+use canal_dataplane::packet::Packet;
 use canal_dataplane::port::{Ingress, Received};
 use canal_dataplane::reply::GATEWAY_MAC;
 use canal_dataplane::stage::output::OutputCaps;
 use canal_dataplane::tables::{self, Tables};
 use canal_dataplane::testing::{packets, world};
-use canal_dataplane::trace::NoTrace;
+use canal_dataplane::trace::{NoTrace, Stage, Trace};
 use canal_dataplane::worker::{Worker, WorkerConfig};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
@@ -100,6 +102,10 @@ impl Rig {
 
     /// One batch; returns the time that the stages took.
     fn batch(&mut self, traffic: &Traffic, flows: u32) -> Duration {
+        self.traced(traffic, flows, &mut NoTrace)
+    }
+
+    fn traced<T: Timed>(&mut self, traffic: &Traffic, flows: u32, trace: &mut T) -> Duration {
         for _ in 0..BATCH {
             let mut frame = self.pool.take().expect("every frame came back");
             // A stride that visits all flows and never the neighbour of the last one.
@@ -107,14 +113,95 @@ impl Rig {
             traffic.fill(&mut frame, self.next);
             self.received.push(Received { frame, offload: Offload::NONE, ingress: traffic.ingress });
         }
+        // The stores that made the packets are not the pipeline's to wait for; its own are (second fence).
+        fence(Ordering::SeqCst);
         let start = Instant::now();
-        self.worker.process(&mut self.received, false, &self.tables, 1000, CAPS, &mut NoTrace);
-        let taken = start.elapsed();
+        trace.begin(start);
+        self.worker.process(&mut self.received, false, &self.tables, 1000, CAPS, trace);
+        fence(Ordering::SeqCst);
+        let end = Instant::now();
+        trace.end(end);
+        let taken = end - start;
         let outputs = self.worker.outputs();
         for sent in outputs.access.drain(..).chain(outputs.underlay.drain(..)) {
             self.pool.give(black_box(sent).frame);
         }
         taken
+    }
+}
+
+/// A trace that is told when a batch begins.
+trait Timed: Trace {
+    fn begin(&mut self, _: Instant) {}
+    fn end(&mut self, _: Instant) {}
+}
+
+impl Timed for NoTrace {}
+
+impl Timed for StageClock {
+    fn begin(&mut self, at: Instant) {
+        self.last = at;
+    }
+
+    fn end(&mut self, at: Instant) {
+        if self.wanted.is_none() {
+            self.taken += at - self.last;
+        }
+    }
+}
+
+/// Clocks one stage of each batch: from the end of the one before it to its own end.
+struct StageClock {
+    /// `None` = output, which is the last and ends with the batch.
+    wanted: Option<Stage>,
+    last: Instant,
+    taken: Duration,
+}
+
+impl Trace for StageClock {
+    fn after(&mut self, stage: Stage, _: &[Packet]) {
+        let now = Instant::now();
+        if Some(stage) == self.wanted {
+            self.taken += now - self.last;
+        }
+        self.last = now;
+    }
+}
+
+/// Time per packet of each stage, established flows, 1,000 of them. The clock itself adds about 0.4 ns.
+fn stages(criterion: &mut Criterion) {
+    const FLOWS: u32 = 1_000;
+    let order = [
+        Stage::Admit,
+        Stage::Decap,
+        Stage::Classify,
+        Stage::Neighbor,
+        Stage::Source,
+        Stage::Conntrack,
+        Stage::Forward,
+        Stage::Encap,
+    ];
+    for (name, traffic) in [("encap64", Traffic::encap()), ("decap64", Traffic::decap())] {
+        let mut group = criterion.benchmark_group(format!("stage/{name}"));
+        group.throughput(Throughput::Elements(1)).sample_size(20);
+        for wanted in order.map(Some).into_iter().chain([None]) {
+            let rig = OnceCell::new();
+            group.bench_function(
+                wanted.map_or("Output".to_owned(), |stage| format!("{stage:?}")),
+                |bencher| {
+                    let rig = rig.get_or_init(|| RefCell::new(Rig::warm(&traffic, FLOWS)));
+                    bencher.iter_custom(|packets| {
+                        let batches = packets.div_ceil(BATCH as u64);
+                        let mut clock = StageClock { wanted, last: Instant::now(), taken: Duration::ZERO };
+                        for _ in 0..batches {
+                            rig.borrow_mut().traced(&traffic, FLOWS, &mut clock);
+                        }
+                        clock.taken.mul_f64(packets as f64 / (batches * BATCH as u64) as f64)
+                    });
+                },
+            );
+        }
+        group.finish();
     }
 }
 
@@ -138,5 +225,5 @@ fn pipeline(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, pipeline);
+criterion_group!(benches, pipeline, stages);
 criterion_main!(benches);

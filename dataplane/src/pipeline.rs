@@ -31,6 +31,7 @@ pub fn run<T: Trace>(
             packet.verdict = Verdict::Drop(DropReason::NotReady);
         }
     }
+    trace.after(Stage::Admit, batch);
     decap::run(batch, cx);
     trace.after(Stage::Decap, batch);
     classify::run(batch, cx);

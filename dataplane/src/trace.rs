@@ -6,6 +6,8 @@ use crate::verdict::Verdict;
 /// The stages, in the order of the pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// Taken into the batch.
+    Admit,
     /// Out of the tunnel.
     Decap,
     /// Headers validated.

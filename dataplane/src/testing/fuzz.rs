@@ -155,7 +155,8 @@ fn offload(e: &mut Entropy<'_>) -> Offload {
     let start = e.pick(&[34, 54, 84, 104, 34, 54]);
     let checksum = match e.below(8) {
         0..=3 => Checksum::Partial { start, offset: e.pick(&[16, 6]) },
-        4 => Checksum::Partial { start: e.word(), offset: e.word() },
+        // No transport has its checksum at an odd offset.
+        4 => Checksum::Partial { start: e.word(), offset: e.word() & !1 },
         5 => Checksum::Verified,
         _ => Checksum::Complete,
     };

@@ -98,8 +98,9 @@ pub fn path_mtu(bytes: &[u8]) {
 pub fn offloads(bytes: &[u8]) {
     let mut e = Entropy::new(bytes);
     let flags = e.byte();
-    let caps =
-        Caps { checksum: flags & 1 != 0, tso: flags & 2 != 0, uso: flags & 4 != 0, tunnel: flags & 8 != 0 };
+    // No kernel interface segments without finishing checksums.
+    let checksum = flags & 7 != 0;
+    let caps = Caps { checksum, tso: flags & 2 != 0, uso: flags & 4 != 0, tunnel: flags & 8 != 0 };
     let offload = offload(&mut e);
     let (ingress, mut packet) = traffic::packet(&world::spec(4), &[], &mut e);
     if e.one_in(2) {

@@ -1,4 +1,4 @@
-//! canal's packet core.
+#![doc = include_str!("../README.md")]
 
 pub mod checksum;
 pub mod coalesce;

@@ -98,8 +98,9 @@ pub fn path_mtu(bytes: &[u8]) {
 pub fn offloads(bytes: &[u8]) {
     let mut e = Entropy::new(bytes);
     let flags = e.byte();
-    let caps =
-        Caps { checksum: flags & 1 != 0, tso: flags & 2 != 0, uso: flags & 4 != 0, tunnel: flags & 8 != 0 };
+    // No kernel interface segments without finishing checksums.
+    let checksum = flags & 7 != 0;
+    let caps = Caps { checksum, tso: flags & 2 != 0, uso: flags & 4 != 0, tunnel: flags & 8 != 0 };
     let offload = offload(&mut e);
     let (ingress, mut packet) = traffic::packet(&world::spec(4), &[], &mut e);
     if e.one_in(2) {
@@ -155,7 +156,8 @@ fn offload(e: &mut Entropy<'_>) -> Offload {
     let start = e.pick(&[34, 54, 84, 104, 34, 54]);
     let checksum = match e.below(8) {
         0..=3 => Checksum::Partial { start, offset: e.pick(&[16, 6]) },
-        4 => Checksum::Partial { start: e.word(), offset: e.word() },
+        // No transport has its checksum at an odd offset.
+        4 => Checksum::Partial { start: e.word(), offset: e.word() & !1 },
         5 => Checksum::Verified,
         _ => Checksum::Complete,
     };

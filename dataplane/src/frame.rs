@@ -23,10 +23,16 @@ impl Frame {
         Self { memory, start: HEADROOM as u32, end: HEADROOM as u32 }
     }
 
-    /// Takes the frame out of its place and leaves one without memory there.
+    /// A frame without memory: what is left where one has been taken out.
+    #[inline(always)]
+    pub fn none() -> Self {
+        Self { memory: &mut [], start: 0, end: 0 }
+    }
+
+    /// Takes the frame out of its place and leaves [`Self::none`] there.
     #[inline(always)]
     pub fn take(&mut self) -> Self {
-        std::mem::replace(self, Self { memory: &mut [], start: 0, end: 0 })
+        std::mem::replace(self, Self::none())
     }
 
     /// The packet, first byte of its Ethernet header first.

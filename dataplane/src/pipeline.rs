@@ -24,8 +24,7 @@ pub fn run<T: Trace>(
     cx: &mut Context<'_>,
     trace: &mut T,
 ) {
-    batch.extend(received.iter_mut().map(|received| Packet::admit(received, handed)));
-    received.clear();
+    Packet::admit(received, handed, batch);
     if !cx.tables.ready {
         for packet in batch.iter_mut() {
             packet.verdict = Verdict::Drop(DropReason::NotReady);

@@ -38,6 +38,9 @@ const FLAG_V6: u64 = 1 << 8;
 const FLAG_FRAGMENT: u64 = 1 << 9;
 
 impl FlowKey {
+    /// Of no connection: no packet has this key.
+    pub const NONE: Self = Self { words: [0; 5] };
+
     /// Key of an IPv4 packet (addresses as big-endian numbers), and the packet's direction through it.
     #[inline(always)]
     pub fn v4(

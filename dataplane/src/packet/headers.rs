@@ -41,24 +41,21 @@ pub struct Headers {
     pub destination_port: u16,
 }
 
-impl Default for Headers {
-    fn default() -> Self {
-        Self {
-            key: FlowKey::default(),
-            direction: Direction::Forward,
-            transport: 0,
-            ip_len: 0,
-            tos: 0,
-            ttl: 0,
-            fragment: Fragment::Whole,
-            dont_fragment: false,
-            detail: 0,
-            destination_port: 0,
-        }
-    }
-}
-
 impl Headers {
+    /// Of a packet that nobody has parsed.
+    pub const NONE: Self = Self {
+        key: FlowKey::NONE,
+        direction: Direction::Forward,
+        transport: 0,
+        ip_len: 0,
+        tos: 0,
+        ttl: 0,
+        fragment: Fragment::Whole,
+        dont_fragment: false,
+        detail: 0,
+        destination_port: 0,
+    };
+
     /// True for IPv6.
     #[inline]
     pub fn is_v6(&self) -> bool {

@@ -73,21 +73,36 @@ pub enum Kind {
 }
 
 impl Packet {
-    /// A packet nobody has looked at; takes the frame out of `received`.
-    #[inline]
-    pub fn admit(received: &mut Received, handed: bool) -> Self {
+    /// A packet without a frame, that nobody has looked at.
+    #[inline(always)]
+    fn none() -> Self {
         Self {
-            frame: received.frame.take(),
-            offload: received.offload,
-            ingress: received.ingress,
+            frame: Frame::none(),
+            offload: Offload::NONE,
+            ingress: Ingress::Host,
             source: Source::Unknown,
             verdict: Verdict::Pending,
-            headers: Headers::default(),
+            headers: Headers::NONE,
             hash: 0,
             flow: None,
             arp: false,
-            handed,
+            handed: false,
         }
+    }
+
+    /// Appends what was received to a batch, and empties `received`.
+    ///
+    #[inline]
+    pub fn admit(received: &mut Vec<Received>, handed: bool, batch: &mut Vec<Self>) {
+        let first = batch.len();
+        batch.resize_with(first + received.len(), Self::none);
+        for (packet, received) in batch[first..].iter_mut().zip(received.iter_mut()) {
+            packet.frame = received.frame.take();
+            packet.offload = received.offload;
+            packet.ingress = received.ingress;
+            packet.handed = handed;
+        }
+        received.clear();
     }
 
     /// Another piece of this packet, with everything decided about it.

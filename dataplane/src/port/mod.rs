@@ -62,6 +62,14 @@ pub struct Outgoing {
     pub egress: Egress,
 }
 
+impl Outgoing {
+    /// Without a frame; to be written over in place.
+    #[inline(always)]
+    pub fn none() -> Self {
+        Self { frame: Frame::none(), offload: Offload::NONE, egress: Egress::Host }
+    }
+}
+
 /// What a port did since it was opened. Owned by one worker; read by copying.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortStats {

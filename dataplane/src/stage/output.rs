@@ -108,15 +108,20 @@ fn handed_ingress(packet: &Packet, tables: &Tables) -> Ingress {
     }
 }
 
+/// Sends a packet, after making it fit if the port does not take it as it is.
 #[inline(always)]
 fn emit(packet: &mut Packet, egress: Egress, caps: Caps, out: &mut Vec<Outgoing>, cx: &mut Context<'_>) {
-    let offload = packet.offload;
-    let frame = packet.frame.take();
-    let outgoing = Outgoing { frame, offload, egress };
-    if offload.is_finished() || (fits(&offload, caps) && outgoing.frame.len() <= MAX_OUTER + 14) {
-        out.push(outgoing);
-    } else {
-        make_fit(outgoing, caps, out, cx);
+    // Written in place, field by field: put together on the stack and copied as a whole, it would be read back before its
+    // pieces have left the store buffer, which costs more than the rest of the stage.
+    out.push(Outgoing::none());
+    let Some(outgoing) = out.last_mut() else { unreachable!("just pushed") };
+    outgoing.frame = packet.frame.take();
+    outgoing.egress = egress;
+    if !packet.offload.is_finished() {
+        outgoing.offload = packet.offload;
+        if !fits(&packet.offload, caps) || outgoing.frame.len() > MAX_OUTER + 14 {
+            make_fit(caps, out, cx);
+        }
     }
 }
 
@@ -132,10 +137,10 @@ fn fits(offload: &Offload, caps: Caps) -> bool {
     checksum && segments && (offload.tunnel.is_none() || caps.tunnel)
 }
 
-/// Finishes checksums, segments, or cuts a super-frame whose outer length has outgrown its field.
+/// Replaces the last packet by what the port takes: finishes checksums, segments, or cuts a super-frame whose outer length has outgrown its field.
 #[cold]
-fn make_fit(packet: Outgoing, caps: Caps, out: &mut Vec<Outgoing>, cx: &mut Context<'_>) {
-    let Outgoing { frame, offload, egress } = packet;
+fn make_fit(caps: Caps, out: &mut Vec<Outgoing>, cx: &mut Context<'_>) {
+    let Some(Outgoing { frame, offload, egress }) = out.pop() else { return };
     let result = if fits(&offload, caps) {
         segment::split_oversized(frame, offload, MAX_OUTER, egress, cx.pool, out)
     } else {

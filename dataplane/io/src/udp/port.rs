@@ -31,6 +31,9 @@ pub struct UdpConfig {
     pub vtep_v6: Option<Ipv6Addr>,
     /// UDP port of the overlay.
     pub vxlan_port: u16,
+    /// MTU of the underlay interface, bytes without Ethernet header: an inner TCP packet that does not fit into it was
+    /// never on a wire, but left to be cut by a sender on this machine or hypervisor.
+    pub mtu: u32,
     /// Sockets to send from, 1 to 64, per family: as many source ports do peers and switches see. The flow's own
     /// source port picks one.
     pub lanes: usize,
@@ -42,9 +45,9 @@ pub struct UdpConfig {
 }
 
 impl UdpConfig {
-    /// 32 source ports, DF clear as the kernel's VXLAN device has it.
+    /// 32 source ports, DF clear as the kernel's VXLAN device has it, an underlay of plain Ethernet.
     pub fn new(vtep_v4: Option<Ipv4Addr>, vtep_v6: Option<Ipv6Addr>, vxlan_port: u16) -> Self {
-        Self { vtep_v4, vtep_v6, vxlan_port, lanes: 32, dont_fragment: false, seed: None }
+        Self { vtep_v4, vtep_v6, vxlan_port, mtu: 1500, lanes: 32, dont_fragment: false, seed: None }
     }
 }
 
@@ -91,7 +94,8 @@ impl UdpPort {
             let lanes = (0..config.lanes.clamp(1, MAX_LANES))
                 .map(|_| socket::sender(address, config.dont_fragment).map(Lane::new))
                 .collect::<Result<_, _>>()?;
-            Ok(Family { address, receiver: UdpReceiver::open(address, config.vxlan_port)?, lanes, dirty: 0 })
+            let receiver = UdpReceiver::open(address, config.vxlan_port, config.mtu)?;
+            Ok(Family { address, receiver, lanes, dirty: 0 })
         };
         let v4 = config.vtep_v4.map(|address| family(address.into())).transpose()?;
         let v6 = config.vtep_v6.map(|address| family(address.into())).transpose()?;

@@ -4,10 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use canal_dataplane::frame::{Frame, FramePool};
+use canal_dataplane::limits::ETHERNET;
 use canal_dataplane::port::{PortStats, Received};
 
 use super::message::{Arrival, ReceiveStore};
-use super::outer::Outer;
+use super::outer::{self, Outer};
+use super::run::NETWORK;
 use super::socket::{self, UdpError};
 use super::unpack::unpack;
 
@@ -22,6 +24,8 @@ const LARGE: usize = 128 * 1024;
 pub struct UdpReceiver {
     socket: OwnedFd,
     local: SocketAddr,
+    /// Bytes of the largest inner packet that one packet of the underlay carries.
+    mtu: usize,
     gro: bool,
     store: ReceiveStore,
     frames: Vec<Frame>,
@@ -36,16 +40,18 @@ impl AsFd for UdpReceiver {
 }
 
 impl UdpReceiver {
-    /// Binds `address`:`port`, together with any other receiver of this process that has the same.
+    /// Binds `address`:`port`, together with any other receiver of this process that has the same. `mtu` is that of the
+    /// underlay interface: what is longer was never on a wire, and is cut for the receiver.
     ///
     /// # Errors
     /// When somebody else has the port, or the address is not the host's.
-    pub fn open(address: IpAddr, port: u16) -> Result<Self, UdpError> {
+    pub fn open(address: IpAddr, port: u16, mtu: u32) -> Result<Self, UdpError> {
         let local = SocketAddr::new(address, port);
         let (socket, gro) = socket::receiver(local)?;
         Ok(Self {
             socket,
             local,
+            mtu: (mtu as usize).saturating_sub(overhead(address)),
             gro,
             store: ReceiveStore::new(MANY),
             frames: Vec::with_capacity(MANY),
@@ -83,7 +89,7 @@ impl UdpReceiver {
                 let arrival = self.store.arrival(i);
                 bytes += arrival.len;
                 let before = into.len();
-                self.stats.rx_dropped += deliver(frame, &arrival, self.local, pool, into);
+                self.stats.rx_dropped += deliver(frame, &arrival, self.local, self.mtu, pool, into);
                 self.stats.rx_frames += (into.len() - before) as u64;
                 self.stats.rx_bytes += into[before..].iter().map(|r| r.frame.len() as u64).sum::<u64>();
             }
@@ -101,6 +107,7 @@ fn deliver(
     mut frame: Frame,
     arrival: &Arrival,
     local: SocketAddr,
+    mtu: usize,
     pool: &mut FramePool,
     into: &mut Vec<Received>,
 ) -> u64 {
@@ -115,5 +122,10 @@ fn deliver(
         return 1;
     }
     outer.write(frame.data_mut());
-    unpack(frame, outer.len(), arrival.stride.map_or(0, usize::from), pool, into)
+    unpack(frame, outer.len(), arrival.stride.map_or(0, usize::from), mtu, pool, into)
+}
+
+/// Bytes of a packet of the underlay that are in front of the inner packet: 50 over IPv4, 70 over IPv6.
+fn overhead(address: IpAddr) -> usize {
+    NETWORK - ETHERNET + if address.is_ipv4() { outer::LEN_V4 } else { outer::LEN_V6 }
 }

@@ -9,7 +9,7 @@ use canal_control::edge::{Edge, EdgeError, EdgeFailure, EdgePlan, EdgeReport, Un
 use canal_dataplane::net::HashSeed;
 use canal_dataplane::port::IfIndex;
 use canal_io::bpf::{Hook, Steering, SteeringError, Underlay};
-use canal_io::udp::{UdpConfig, UdpError, UdpPort, UdpReceiver};
+use canal_io::udp::{UdpConfig, UdpError, UdpPort, UdpReceiver, overlay_mtu};
 use ipnetwork::IpNetwork;
 
 use crate::config::PortChoice;
@@ -19,7 +19,7 @@ use crate::worker_thread::{Order, Stuck, WorkerHandle};
 /// The worker whose sockets catch outer fragments: they are few, and any worker may handle them.
 const STRAYS: usize = 0;
 
-/// Addresses that sockets are bound to, and what they were told of the interface.
+/// Addresses that sockets are bound to, and the MTU of the overlay that they were told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Bound {
     v4: Option<Ipv4Addr>,
@@ -84,7 +84,12 @@ impl KernelEdge {
             self.steering.set_underlay(None)?;
             return self.close_sockets();
         };
-        let bound = plan.port.map(|port| Bound { v4: plan.v4, v6: plan.v6, port, mtu: plan.mtu });
+        let bound = plan.port.map(|port| Bound {
+            v4: plan.v4,
+            v6: plan.v6,
+            port,
+            mtu: overlay_mtu(plan.mtu, plan.v6.is_some()),
+        });
         match self.chosen.get().port {
             UnderlayPort::Udp => {
                 // Peers with direct routing send plain packets; they come through the TAP device all the same.

@@ -4,12 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use canal_dataplane::frame::{Frame, FramePool};
-use canal_dataplane::limits::ETHERNET;
 use canal_dataplane::port::{PortStats, Received};
 
 use super::message::{Arrival, ReceiveStore};
-use super::outer::{self, Outer};
-use super::run::NETWORK;
+use super::outer::Outer;
 use super::socket::{self, UdpError};
 use super::unpack::unpack;
 
@@ -24,7 +22,7 @@ const LARGE: usize = 128 * 1024;
 pub struct UdpReceiver {
     socket: OwnedFd,
     local: SocketAddr,
-    /// Bytes of the largest inner packet that one packet of the underlay carries.
+    /// Bytes of the largest inner packet that was on a wire.
     mtu: usize,
     gro: bool,
     store: ReceiveStore,
@@ -40,8 +38,8 @@ impl AsFd for UdpReceiver {
 }
 
 impl UdpReceiver {
-    /// Binds `address`:`port`, together with any other receiver of this process that has the same. `mtu` is that of the
-    /// underlay interface: what is longer was never on a wire, and is cut for the receiver.
+    /// Binds `address`:`port`, together with any other receiver of this process that has the same. An inner TCP packet
+    /// larger than `mtu`, that of the overlay, was never on a wire, and becomes a super-frame.
     ///
     /// # Errors
     /// When somebody else has the port, or the address is not the host's.
@@ -51,7 +49,7 @@ impl UdpReceiver {
         Ok(Self {
             socket,
             local,
-            mtu: (mtu as usize).saturating_sub(overhead(address)),
+            mtu: mtu as usize,
             gro,
             store: ReceiveStore::new(MANY),
             frames: Vec::with_capacity(MANY),
@@ -123,9 +121,4 @@ fn deliver(
     }
     outer.write(frame.data_mut());
     unpack(frame, outer.len(), arrival.stride.map_or(0, usize::from), mtu, pool, into)
-}
-
-/// Bytes of a packet of the underlay that are in front of the inner packet: 50 over IPv4, 70 over IPv6.
-fn overhead(address: IpAddr) -> usize {
-    NETWORK - ETHERNET + if address.is_ipv4() { outer::LEN_V4 } else { outer::LEN_V6 }
 }

@@ -9,7 +9,7 @@ use canal_control::edge::{Edge, EdgeError, EdgeFailure, EdgePlan, EdgeReport, Un
 use canal_dataplane::net::HashSeed;
 use canal_dataplane::port::IfIndex;
 use canal_io::bpf::{Hook, Steering, SteeringError, Underlay};
-use canal_io::udp::{UdpConfig, UdpError, UdpPort, UdpReceiver};
+use canal_io::udp::{UdpConfig, UdpError, UdpPort, UdpReceiver, overlay_mtu};
 use ipnetwork::IpNetwork;
 
 use crate::config::PortChoice;
@@ -19,12 +19,13 @@ use crate::worker_thread::{Order, Stuck, WorkerHandle};
 /// The worker whose sockets catch outer fragments: they are few, and any worker may handle them.
 const STRAYS: usize = 0;
 
-/// Addresses that sockets are bound to.
+/// Addresses that sockets are bound to, and the MTU of the overlay that they were told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Bound {
     v4: Option<Ipv4Addr>,
     v6: Option<Ipv6Addr>,
     port: u16,
+    mtu: u32,
 }
 
 /// The kernel ports as the control side sees them.
@@ -83,7 +84,12 @@ impl KernelEdge {
             self.steering.set_underlay(None)?;
             return self.close_sockets();
         };
-        let bound = plan.port.map(|port| Bound { v4: plan.v4, v6: plan.v6, port });
+        let bound = plan.port.map(|port| Bound {
+            v4: plan.v4,
+            v6: plan.v6,
+            port,
+            mtu: overlay_mtu(plan.mtu, plan.v6.is_some()),
+        });
         match self.chosen.get().port {
             UnderlayPort::Udp => {
                 // Peers with direct routing send plain packets; they come through the TAP device all the same.
@@ -122,8 +128,8 @@ impl KernelEdge {
             return Ok(());
         }
         let Some(to) = bound else { return self.close_sockets() };
-        let (dont_fragment, seed) = (self.dont_fragment, Some(self.seed));
-        let config = UdpConfig { dont_fragment, seed, ..UdpConfig::new(to.v4, to.v6, to.port) };
+        let (mtu, dont_fragment, seed) = (to.mtu, self.dont_fragment, Some(self.seed));
+        let config = UdpConfig { mtu, dont_fragment, seed, ..UdpConfig::new(to.v4, to.v6, to.port) };
         // All or none: flows are spread over the sockets there are.
         let ports = self.workers.iter().map(|_| UdpPort::open(&config)).collect::<Result<Vec<_>, _>>()?;
         if let Some(port) = ports.first() {
@@ -145,8 +151,8 @@ impl KernelEdge {
         }
         let addresses = |to: Bound| to.v4.map(IpAddr::from).into_iter().chain(to.v6.map(IpAddr::from));
         let mut strays = Vec::new();
-        for (address, port) in bound.into_iter().flat_map(|to| addresses(to).map(move |a| (a, to.port))) {
-            match UdpReceiver::open(address, port) {
+        for (address, to) in bound.into_iter().flat_map(|to| addresses(to).map(move |a| (a, to))) {
+            match UdpReceiver::open(address, to.port, to.mtu) {
                 Ok(stray) => strays.push(stray),
                 Err(error) => {
                     let why = chain(&error);

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use canal_dataplane::frame::{Frame, FramePool};
-use canal_dataplane::limits::ETHERNET;
+use canal_dataplane::limits::{ETHERNET, MAX_IP};
 use canal_dataplane::net::Mac;
 use canal_dataplane::offload::{Caps, Checksum, GsoKind, Offload};
 use canal_dataplane::port::{Egress, Ingress, Outgoing, Port, PortStats, Received};
@@ -87,7 +87,9 @@ impl TapPort {
             Some(gso) if ingress == Ingress::Underlay && offload.tunnel.is_none() => {
                 match Outer::read(frame.data()) {
                     Some(outer) if gso.kind == GsoKind::Udp => {
-                        self.stats.rx_dropped += unpack(frame, outer.len(), gso.size.into(), pool, into);
+                        // Segments inside of a tunnel have a description of their own here.
+                        self.stats.rx_dropped +=
+                            unpack(frame, outer.len(), gso.size.into(), MAX_IP, pool, into);
                     }
                     _ => {
                         self.stats.rx_dropped += 1;

@@ -12,7 +12,7 @@ mod socket;
 mod unpack;
 
 pub(crate) use outer::Outer;
-pub use port::{UdpAbilities, UdpConfig, UdpPort};
+pub use port::{UdpAbilities, UdpConfig, UdpPort, overlay_mtu};
 pub use receiver::UdpReceiver;
 pub use socket::UdpError;
 pub(crate) use unpack::unpack;

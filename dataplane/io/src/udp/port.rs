@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use canal_dataplane::checksum;
 use canal_dataplane::frame::FramePool;
+use canal_dataplane::limits::ETHERNET;
 use canal_dataplane::net::HashSeed;
 use canal_dataplane::offload::{Caps, Checksum, GsoKind, Offload};
 use canal_dataplane::port::{Ingress, Outgoing, Port, PortStats, Received};
@@ -13,8 +14,9 @@ use canal_dataplane::segment::{Finish, MAX_HEADERS, Segment, Segmenter};
 use super::errors;
 use super::lane::{Datagram, Lane, MAX_DATAGRAMS, Outcome};
 use super::message::SendStore;
-use super::outer::Outer;
+use super::outer::{self, Outer};
 use super::receiver::UdpReceiver;
+use super::run::NETWORK;
 use super::socket::{self, UdpError};
 
 /// Headers written before everything is sent: half of a first-level cache.
@@ -31,6 +33,9 @@ pub struct UdpConfig {
     pub vtep_v6: Option<Ipv6Addr>,
     /// UDP port of the overlay.
     pub vxlan_port: u16,
+    /// MTU of the overlay, bytes of an IP packet: a larger TCP packet was never on a wire, but left to be cut by a sender
+    /// on this machine or hypervisor.
+    pub mtu: u32,
     /// Sockets to send from, 1 to 64, per family: as many source ports do peers and switches see. The flow's own
     /// source port picks one.
     pub lanes: usize,
@@ -42,10 +47,18 @@ pub struct UdpConfig {
 }
 
 impl UdpConfig {
-    /// 32 source ports, DF clear as the kernel's VXLAN device has it.
+    /// 32 source ports, DF clear as the kernel's VXLAN device has it, an underlay of plain Ethernet.
     pub fn new(vtep_v4: Option<Ipv4Addr>, vtep_v6: Option<Ipv6Addr>, vxlan_port: u16) -> Self {
-        Self { vtep_v4, vtep_v6, vxlan_port, lanes: 32, dont_fragment: false, seed: None }
+        let mtu = overlay_mtu(1500, vtep_v6.is_some());
+        Self { vtep_v4, vtep_v6, vxlan_port, mtu, lanes: 32, dont_fragment: false, seed: None }
     }
+}
+
+/// The largest inner packet over an interface of the given MTU: 50 bytes less, or 70 where VTEPs have IPv6 addresses.
+/// flannel gives both families of a dual-stack overlay the smaller one.
+pub fn overlay_mtu(interface: u32, v6: bool) -> u32 {
+    let outer = if v6 { outer::LEN_V6 } else { outer::LEN_V4 };
+    interface.saturating_sub((NETWORK - ETHERNET + outer) as u32)
 }
 
 /// What the kernel does for us.
@@ -91,7 +104,8 @@ impl UdpPort {
             let lanes = (0..config.lanes.clamp(1, MAX_LANES))
                 .map(|_| socket::sender(address, config.dont_fragment).map(Lane::new))
                 .collect::<Result<_, _>>()?;
-            Ok(Family { address, receiver: UdpReceiver::open(address, config.vxlan_port)?, lanes, dirty: 0 })
+            let receiver = UdpReceiver::open(address, config.vxlan_port, config.mtu)?;
+            Ok(Family { address, receiver, lanes, dirty: 0 })
         };
         let v4 = config.vtep_v4.map(|address| family(address.into())).transpose()?;
         let v6 = config.vtep_v6.map(|address| family(address.into())).transpose()?;
@@ -242,5 +256,17 @@ impl Port for UdpPort {
             stats.rx_dropped += received.rx_dropped;
         }
         stats
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_overlay_s_mtu_is_what_flannel_announces() {
+        assert_eq!(overlay_mtu(1500, false), 1450);
+        assert_eq!(overlay_mtu(1500, true), 1430);
+        assert_eq!(overlay_mtu(40, false), 0);
     }
 }

@@ -22,6 +22,8 @@ const LARGE: usize = 128 * 1024;
 pub struct UdpReceiver {
     socket: OwnedFd,
     local: SocketAddr,
+    /// Bytes of the largest inner packet that was on a wire.
+    mtu: usize,
     gro: bool,
     store: ReceiveStore,
     frames: Vec<Frame>,
@@ -36,16 +38,18 @@ impl AsFd for UdpReceiver {
 }
 
 impl UdpReceiver {
-    /// Binds `address`:`port`, together with any other receiver of this process that has the same.
+    /// Binds `address`:`port`, together with any other receiver of this process that has the same. An inner TCP packet
+    /// larger than `mtu`, that of the overlay, was never on a wire, and becomes a super-frame.
     ///
     /// # Errors
     /// When somebody else has the port, or the address is not the host's.
-    pub fn open(address: IpAddr, port: u16) -> Result<Self, UdpError> {
+    pub fn open(address: IpAddr, port: u16, mtu: u32) -> Result<Self, UdpError> {
         let local = SocketAddr::new(address, port);
         let (socket, gro) = socket::receiver(local)?;
         Ok(Self {
             socket,
             local,
+            mtu: mtu as usize,
             gro,
             store: ReceiveStore::new(MANY),
             frames: Vec::with_capacity(MANY),
@@ -83,7 +87,7 @@ impl UdpReceiver {
                 let arrival = self.store.arrival(i);
                 bytes += arrival.len;
                 let before = into.len();
-                self.stats.rx_dropped += deliver(frame, &arrival, self.local, pool, into);
+                self.stats.rx_dropped += deliver(frame, &arrival, self.local, self.mtu, pool, into);
                 self.stats.rx_frames += (into.len() - before) as u64;
                 self.stats.rx_bytes += into[before..].iter().map(|r| r.frame.len() as u64).sum::<u64>();
             }
@@ -101,6 +105,7 @@ fn deliver(
     mut frame: Frame,
     arrival: &Arrival,
     local: SocketAddr,
+    mtu: usize,
     pool: &mut FramePool,
     into: &mut Vec<Received>,
 ) -> u64 {
@@ -115,5 +120,5 @@ fn deliver(
         return 1;
     }
     outer.write(frame.data_mut());
-    unpack(frame, outer.len(), arrival.stride.map_or(0, usize::from), pool, into)
+    unpack(frame, outer.len(), arrival.stride.map_or(0, usize::from), mtu, pool, into)
 }

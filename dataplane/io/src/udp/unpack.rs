@@ -3,7 +3,7 @@
 
 use canal_dataplane::checksum;
 use canal_dataplane::frame::{Frame, FramePool};
-use canal_dataplane::offload::{Checksum, Gso, GsoKind, Offload, Tunnel};
+use canal_dataplane::offload::{Checksum, Gso, GsoKind, Offload};
 use canal_dataplane::port::{Ingress, Received};
 
 use super::inner;
@@ -12,17 +12,25 @@ use super::run::{NETWORK, PSH, Run, Shape, TCP_CHECKSUM};
 
 /// Takes `frame` apart: outer headers of `outer_len` bytes, then the payloads of datagrams, `stride` bytes each, the
 /// last may be shorter. Appends what it holds to `into`, in order. Returns how many datagrams were lost for want of
-/// frames.
+/// frames. An inner packet of more than `mtu` bytes was never on a wire: its sender left cutting to a device.
 pub fn unpack(
     mut frame: Frame,
     outer_len: usize,
     stride: usize,
+    mtu: usize,
     pool: &mut FramePool,
     into: &mut Vec<Received>,
 ) -> u64 {
     let total = frame.len();
     if stride == 0 || total <= outer_len + stride {
-        let offload = single(&frame, outer_len);
+        let offload = single(&mut frame, outer_len, mtu);
+        into.push(received(frame, offload));
+        return 0;
+    }
+    // The kernel has one number for both kinds: datagrams in a buffer, and segments of a UDP packet in the tunnel.
+    let datagram = &mut frame.data_mut()[outer_len..];
+    if inner::is_one_udp_packet(datagram) {
+        let offload = inner::offload(datagram, outer_len, mtu, u16::try_from(stride).ok());
         into.push(received(frame, offload));
         return 0;
     }
@@ -37,7 +45,7 @@ pub fn unpack(
             continue;
         };
         if copy_out(frame.data(), &mut other, outer_len, &run, stride) {
-            let offload = finish(&mut other, outer_len, &run, stride);
+            let offload = finish(&mut other, outer_len, &run, stride, mtu);
             into.push(received(other, offload));
         } else {
             lost += run.count as u64;
@@ -55,7 +63,7 @@ pub fn unpack(
     }
     let cut = frame.set_len(end);
     debug_assert!(cut, "a run does not grow when it is merged");
-    let offload = finish(&mut frame, outer_len, &own, stride);
+    let offload = finish(&mut frame, outer_len, &own, stride, mtu);
     into.insert(place, received(frame, offload));
     lost
 }
@@ -89,15 +97,15 @@ fn copy_out(buffer: &[u8], other: &mut Frame, outer_len: usize, run: &Run, strid
 }
 
 /// What is unfinished in a frame of one datagram.
-fn single(frame: &Frame, outer_len: usize) -> Offload {
-    let datagram = frame.data().get(outer_len..).unwrap_or(&[]);
-    Offload { checksum: inner::checksum_state(datagram, outer_len), ..Offload::NONE }
+fn single(frame: &mut Frame, outer_len: usize, mtu: usize) -> Offload {
+    let datagram = frame.data_mut().get_mut(outer_len..).unwrap_or(&mut []);
+    inner::offload(datagram, outer_len, mtu, None)
 }
 
 /// Makes all headers fit what is in the frame now.
-fn finish(frame: &mut Frame, outer_len: usize, run: &Run, stride: usize) -> Offload {
+fn finish(frame: &mut Frame, outer_len: usize, run: &Run, stride: usize, mtu: usize) -> Offload {
     outer::set_lengths(frame.data_mut());
-    let Some(shape) = run.shape else { return single(frame, outer_len) };
+    let Some(shape) = run.shape else { return single(frame, outer_len, mtu) };
     let data = &mut frame.data_mut()[outer_len..];
     let (end, Shape { v6, transport, payload }) = (data.len(), shape);
     if v6 {
@@ -119,19 +127,15 @@ fn finish(frame: &mut Frame, outer_len: usize, run: &Run, stride: usize) -> Offl
     Offload {
         checksum: Checksum::Partial { start: (outer_len + transport) as u16, offset: TCP_CHECKSUM as u16 },
         gso: Some(Gso { kind, size: (stride - payload) as u16, ecn: false }),
-        tunnel: Some(Tunnel {
-            outer_v6: outer_len == outer::LEN_V6,
-            outer_transport: (outer_len - 8) as u16,
-            inner_network: (outer_len + NETWORK) as u16,
-            outer_checksum: false,
-        }),
+        tunnel: Some(inner::tunnel(outer_len)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use canal_dataplane::limits::SUPER_FRAME_BUFFER;
+    use canal_dataplane::limits::{MAX_IP, SUPER_FRAME_BUFFER};
+    use canal_dataplane::offload::Tunnel;
     use canal_dataplane::segment::{MAX_HEADERS, Segmenter};
     use proptest::prelude::*;
 
@@ -203,7 +207,7 @@ mod tests {
         let mut frame = pool.take().unwrap();
         assert!(frame.fill(buffer));
         let mut into = Vec::new();
-        let lost = unpack(frame, outer_len, stride, &mut pool, &mut into);
+        let lost = unpack(frame, outer_len, stride, MAX_IP, &mut pool, &mut into);
         (into, lost)
     }
 
@@ -274,6 +278,42 @@ mod tests {
             prop_assert!(!into.is_empty() && into.len() <= 3);
             prop_assert!(lost == 0 || into.len() == 3);
         }
+    }
+
+    #[test]
+    fn a_tcp_packet_that_nobody_cut_is_a_super_frame() {
+        let (frame, offload) = super_frame(false, false, 9000, 1398, 0x10, true);
+        let mut pool = FramePool::new(1, SUPER_FRAME_BUFFER);
+        let mut whole = pool.take().unwrap();
+        let mut bytes = frame;
+        let (start, outer_len) = (outer::LEN_V4 + NETWORK + 20, outer::LEN_V4);
+        let pseudo = checksum::fold(checksum::sum(&bytes[start - 8..start], 6 + 9032));
+        bytes[start + 16..start + 18].copy_from_slice(&pseudo.to_be_bytes());
+        checksum::finish_partial(&mut bytes, start as u16, 16).unwrap();
+        assert!(whole.fill(&bytes));
+        let mut into = Vec::new();
+        assert_eq!(unpack(whole, outer_len, 0, 1450, &mut pool, &mut into), 0);
+        assert_eq!((into.len(), into[0].offload), (1, offload));
+    }
+
+    #[test]
+    fn a_udp_packet_that_nobody_cut_is_no_run_of_datagrams() {
+        let mut frame = vec![0u8; outer::LEN_V4];
+        frame.extend([8, 0, 0, 0, 0, 0, 7, 0, 2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0]);
+        frame.extend([0x45, 0, 0x0b, 0xd4, 0, 1, 0x40, 0, 63, 17, 0, 0, 10, 1, 0, 1, 10, 2, 0, 2]);
+        frame.extend([0x1f, 0x90, 0x1f, 0x91, 0x0b, 0xc0, 0, 0]);
+        let start = frame.len() - 8;
+        let pseudo = checksum::sum(&frame[start - 8..start], 17 + 3008);
+        frame[start + 6..].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
+        frame.resize(frame.len() + 3000, 7);
+        let ports = (50_000, 8472);
+        outer::Outer { source: [192, 0, 2, 1].into(), target: [192, 0, 2, 2].into(), ports, tos: 0 }
+            .write(&mut frame);
+        let (into, lost) = unpacked(&frame, outer::LEN_V4, 1000, 1);
+        assert_eq!((into.len(), lost), (1, 0));
+        let offload = &into[0].offload;
+        assert_eq!(offload.gso, Some(Gso { kind: GsoKind::Udp, size: 1000, ecn: false }));
+        assert_eq!(datagrams(into[0].frame.data(), offload, outer::LEN_V4).len(), 3);
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl Host {
             steering.set_underlay(Some(underlay)).unwrap();
             assert_eq!(steering.attached().len(), 3);
             let mut tap = TapPort::new(&device, queues.remove(0), steering.next_hops());
-            tap.set_fallback(vec![UdpReceiver::open(overlay.local, overlay.port).unwrap()]);
+            tap.set_fallback(vec![UdpReceiver::open(overlay.local, overlay.port, MTU).unwrap()]);
             (tap, steering)
         })
     }

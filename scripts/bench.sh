@@ -3,7 +3,11 @@
 #
 #   sudo scripts/bench.sh [SCENARIO…] [--peers P,P…] [--runs N] [--seconds S] [-o table|json]
 #
-# scenarios  tcp-1, tcp-8 (Gbit/s, one and eight streams), rtt (µs, 64-byte UDP on an idle path)
+# scenarios  tcp-1, tcp-8  Gbit/s, one and eight streams
+#            rtt           µs, 64-byte UDP on an idle path
+#            memory        MB (10^6 bytes) resident in the daemon with 1,000,000 answered UDP flows and 5,000 VTEPs, and before
+#                          them; canal peers only
+#            start         ms from the daemon's start, and from its lease, to the first answer to a pod; canal peers only
 # peers      kernel-vxlan           the kernel's VXLAN device, no policy
 #            kernel-iptables-100    the same with 100 Calico-like policies: conntrack, established first, then the chains
 #            canal-tap, canal-udp   one canal daemon on each of both hosts
@@ -17,9 +21,16 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/topology.sh"
 
 ALL_PEERS=(kernel-vxlan kernel-iptables-100 canal-tap canal-udp)
-ALL_SCENARIOS=(tcp-1 tcp-8 rtt)
+ALL_SCENARIOS=(tcp-1 tcp-8 rtt memory start)
 POLICIES=100
-BASE_PREFIX=canal-bench BASE_STATE=/run/canal-bench
+FLOWS=1000000 VTEPS=5000
+# Room for thousands of nodes.
+NETWORK=10.0.0.0/8
+# The echo server's first port and how many there are: 1,000,000 pairs of ports need 19 of them.
+ECHO_PORT=7002 ECHO_PORTS=19
+# Two runs at once need two names (and are of little worth to each other).
+BASE_PREFIX=${CANAL_BENCH_NAME:-canal-bench}
+BASE_STATE=/run/$BASE_PREFIX
 # No server beside the daemons while measuring.
 DATASTORE=dir
 RUNS=5 SECONDS_EACH=4 OUTPUT=table PROBES=5000
@@ -64,7 +75,7 @@ peer_up() {
     wait_for 20 "$1: pod to pod" inside pod0x2 ping -nq -c 1 -W 1 "$(pod_address pod1x2)"
     wait_for 20 "$1: pod to pod, back" inside pod1x2 ping -nq -c 1 -W 1 "$(pod_address pod0x2)"
     # The echo end of the rtt scenario waits in poll and costs the others nothing.
-    background pod1x2 echo "$BIN/canal-probe" echo "$(pod_address pod1x2):7002"
+    background pod1x2 echo "$BIN/canal-probe" echo "$(pod_address pod1x2):$ECHO_PORT" "$ECHO_PORTS"
 }
 
 # calico_like_rules HOST N: what Felix renders, reduced to the parts on the path. FORWARD -> dispatch by interface -> the endpoint's
@@ -114,17 +125,120 @@ measure() {
         ;;
     rtt)
         local trips
-        trips=$(inside pod0x2 timeout 60 "$BIN/canal-probe" rtt "$(pod_address pod1x2):7002" "$PROBES") || return
+        trips=$(inside pod0x2 timeout 60 "$BIN/canal-probe" rtt "$(pod_address pod1x2):$ECHO_PORT" "$PROBES") || return
         sample "$1" rtt p50_us "$(jq -r .p50_us <<<"$trips")"
         sample "$1" rtt p99_us "$(jq -r .p99_us <<<"$trips")"
         [[ $(jq -r .lost <<<"$trips") -eq 0 ]] || warn "$1: $(jq -r .lost <<<"$trips") of $PROBES probes lost"
         ;;
+    memory) memory "$1" ;;
+    start) start_up "$1" ;;
     esac
+}
+
+# measurable PEER SCENARIO: a kernel peer has no daemon to look at.
+measurable() {
+    [[ $1 == canal-* || ($2 != memory && $2 != start) ]]
+}
+
+# The arguments of canal-probe's raw modes: MAC and address of pod0x2, and the echo server.
+raw_pod() {
+    ip -n "$(ns pod0x2)" -j link show eth0 | jq -r '.[0].address'
+    pod_address pod0x2
+    printf '%s:%d\n' "$(pod_address pod1x2)" "$ECHO_PORT"
+}
+
+daemon_pid() {
+    local pid
+    for pid in $(ip netns pids "$(ns "host$1")"); do
+        [[ $(<"/proc/$pid/comm") != canal-fwd ]] || printf '%s' "$pid"
+    done
+}
+
+stop_daemon() {
+    local pid
+    pid=$(daemon_pid "$1")
+    kill -TERM "$pid"
+    wait_for 20 "the end of canal on host$1" bash -c "! kill -0 $pid 2>/dev/null"
+}
+
+# resident HOST: megabytes.
+resident() {
+    awk '/^VmRSS:/ { printf "%.1f", $2 * 1024 / 1e6 }' "/proc/$(daemon_pid "$1")/status"
+}
+
+# Leases of nodes that do not exist, beside those that do.
+many_leases() {
+    local beside=$STATE/many i key
+    mkdir -p "$beside"
+    for ((i = 0; i < VTEPS; i++)); do
+        key=10.$((100 + i / 250)).$((i % 250)).0-24
+        [[ ! -e $STATE/data/subnets/$key.json ]] || continue
+        printf '{"PublicIP":"172.16.%d.%d","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":%d,"VtepMAC":"02:00:00:00:%02x:%02x"}}\n' \
+            $((i / 250)) $((i % 250 + 1)) $VNI $((i / 256)) $((i % 256)) >"$beside/$key.json"
+    done
+    (cd "$beside" && printf '%s\n' *.json) >"$STATE/many.names"
+    find "$beside" -name '*.json' -exec mv -t "$STATE/data/subnets" {} +
+}
+
+no_more_leases() {
+    (cd "$STATE/data/subnets" && xargs -r rm -f <"$STATE/many.names")
+}
+
+has_vteps() {
+    (($(canal_ctl 0 show vteps -o json | jq length) >= $1))
+}
+
+# memory PEER: of fresh daemons, so that no other scenario is counted.
+memory() {
+    local port=${1#canal-} failed='' raw
+    stop_daemon 0
+    canal_node 0 "$port"
+    sample "$1" memory start_mb "$(resident 0)"
+    many_leases
+    wait_for 60 "$VTEPS VTEPs" has_vteps "$VTEPS"
+    wait_for 20 "$1: pod to pod" inside pod0x2 ping -nq -c 1 -W 1 "$(pod_address pod1x2)"
+    sample "$1" memory vteps_mb "$(resident 0)"
+    mapfile -t raw < <(raw_pod)
+    inside pod0x2 timeout 170 "$BIN/canal-probe" flows "${raw[@]}" "$FLOWS" >>"$STATE/flows.log" || failed=1
+    # All at once, not one after the other: what has expired meanwhile would not count.
+    local held
+    held=$(canal_ctl 0 show workers -o json | jq '[.[].flows] | add')
+    sample "$1" memory flows_mb "$(resident 0)"
+    no_more_leases
+    stop_daemon 0
+    canal_node 0 "$port"
+    [[ -z $failed ]] || return 1
+    ((held >= FLOWS)) || {
+        warn "$1: only $held of $FLOWS flows were held when it was measured"
+        return 1
+    }
+}
+
+# start_up PEER: the daemon starts without a lease; a pod asks every millisecond and remembers when it was first answered.
+start_up() {
+    local port=${1#canal-} begin lease answered key raw
+    stop_daemon 0
+    key=$(subnet_address 0 0)-24
+    rm -f "$STATE/data/subnets/$key.json" "$STATE/first.log"
+    mapfile -t raw < <(raw_pod)
+    background pod0x2 first "$BIN/canal-probe" first "${raw[@]}"
+    begin=$EPOCHREALTIME
+    canal_node 0 "$port"
+    wait_for 60 "$1: an answer" grep -q answered_at "$STATE/first.log"
+    answered=$(jq -r .answered_at "$STATE/first.log")
+    lease=$(stat -c %.6Y "$STATE/data/subnets/$key.json") || return
+    sample "$1" start process_to_packet_ms "$(milliseconds "$begin" "$answered")"
+    sample "$1" start lease_to_packet_ms "$(milliseconds "$lease" "$answered")"
+}
+
+# milliseconds FROM TO: both in seconds.
+milliseconds() {
+    jq -n --argjson from "$1" --argjson to "$2" '($to - $from) * 10000 | round / 10'
 }
 
 sample() {
     printf '%s %s %s %s\n' "$@" >>"$SAMPLES"
-    printf '      %-20s %-6s %-10s %s\n' "$@" >&2
+    printf '      %-20s %-6s %-20s %s\n' "$@" >&2
 }
 
 tcp_rate() {
@@ -190,6 +304,8 @@ main() {
     known "$OUTPUT" table json
     need_root
 
+    exec 9>"/run/$BASE_PREFIX.lock"
+    flock --nonblock 9 || die "another run of $0 is under way"
     build
     down
     trap 'exit 130' INT TERM
@@ -220,6 +336,7 @@ run_all() {
         for scenario in "${scenarios[@]}"; do
             say "run $run of $RUNS: $scenario"
             for peer in "${peers[@]}"; do
+                measurable "$peer" "$scenario" || continue
                 # One that fails must not cost the numbers of the others.
                 measure "$peer" "$scenario" || failed+=("$peer $scenario")
             done

@@ -188,7 +188,7 @@ subnet_address() {
 background() {
     local namespace=$1 log=$STATE/$2.log
     shift 2
-    setsid nsenter --net="/run/netns/$(ns "$namespace")" -- "$@" </dev/null >>"$log" 2>&1 &
+    setsid nsenter --net="/run/netns/$(ns "$namespace")" -- "$@" </dev/null >>"$log" 2>&1 9>&- &
     disown
 }
 

@@ -17,10 +17,13 @@ pub struct PacketSocket {
 impl PacketSocket {
     /// Opens the interface `name` of `ns`; frames that arrive from now on are kept.
     pub fn open(ns: &Netns, name: &str) -> Result<Self> {
-        let fd = ns.enter(|| {
-            let index = nix::net::if_::if_nametoindex(name).with_context(|| name.to_owned())?;
-            sys::packet_socket(index).context("opening a packet socket")
-        })?;
+        ns.enter(|| Self::here(name))
+    }
+
+    /// Opens the interface `name` of the calling thread's namespace.
+    pub fn here(name: &str) -> Result<Self> {
+        let index = nix::net::if_::if_nametoindex(name).with_context(|| name.to_owned())?;
+        let fd = sys::packet_socket(index).context("opening a packet socket")?;
         setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(0, 50_000))?;
         setsockopt(&fd, sockopt::RcvBuf, &(4 << 20))?;
         Ok(Self { fd })
@@ -58,15 +61,26 @@ impl PacketSocket {
         Ok(found)
     }
 
-    fn next(&self) -> Result<Option<Vec<u8>>> {
-        let mut frame = vec![0; 70_000];
-        match recv(self.fd.as_raw_fd(), &mut frame, MsgFlags::empty()) {
-            Ok(n) => {
-                frame.truncate(n);
-                Ok(Some(frame))
-            }
+    /// The next frame, as much of it as `buffer` holds; `None` when nothing comes for 50 ms.
+    pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> Result<Option<&'b [u8]>> {
+        self.take(buffer, MsgFlags::empty())
+    }
+
+    /// A frame that is there already, as much of it as `buffer` holds.
+    pub fn receive_now<'b>(&self, buffer: &'b mut [u8]) -> Result<Option<&'b [u8]>> {
+        self.take(buffer, MsgFlags::MSG_DONTWAIT)
+    }
+
+    fn take<'b>(&self, buffer: &'b mut [u8], flags: MsgFlags) -> Result<Option<&'b [u8]>> {
+        match recv(self.fd.as_raw_fd(), buffer, flags) {
+            Ok(n) => Ok(Some(&buffer[..n])),
             Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => Ok(None),
             Err(e) => Err(e).context("receiving a raw frame"),
         }
+    }
+
+    fn next(&self) -> Result<Option<Vec<u8>>> {
+        let mut frame = vec![0; 70_000];
+        Ok(self.receive(&mut frame)?.map(<[u8]>::to_vec))
     }
 }

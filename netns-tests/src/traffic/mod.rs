@@ -1,5 +1,7 @@
-//! What the tests send: pings whose every answer is read, TCP whose every byte is compared, UDP echoes, iperf3.
+//! What the tests send: pings whose every answer is read, TCP whose every byte is compared, UDP echoes, many flows at
+//! once, iperf3.
 
+pub mod flows;
 pub mod iperf;
 pub mod pattern;
 pub mod ping;
@@ -7,5 +9,6 @@ pub mod rtt;
 pub mod tcp;
 pub mod udp;
 
+pub use flows::Flows;
 pub use ping::Ping;
 pub use tcp::{Goal, Transfer};

@@ -56,7 +56,7 @@ closure() {
 }
 
 rule1_core_is_pure() {
-    local allowed=' arc-swap ipnetwork smoltcp hashbrown foldhash thiserror ' name
+    local allowed=' arc-swap ipnetwork hashbrown foldhash thiserror ' name
     for name in $(dependencies canal-dataplane); do
         [[ $allowed == *" $name "* ]] || violation "rule 1: canal-dataplane depends on $name, which is not known to be pure"
     done

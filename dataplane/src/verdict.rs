@@ -38,7 +38,6 @@ drop_reasons! {
     MalformedTransport = "malformed_transport": "The TCP, UDP, SCTP or ICMP header is truncated or contradictory.",
     TinyFragment = "tiny_fragment": "A first fragment hides part of its transport header (RFC 1858).",
     MalformedOuter = "malformed_outer": "The outer headers of a VXLAN packet are truncated or contradictory.",
-    OuterChecksum = "outer_checksum": "The outer UDP checksum is wrong.",
     OuterZeroChecksumV6 = "outer_zero_checksum_v6": "The outer UDP checksum over IPv6 is zero, which is not allowed by default (RFC 6935).",
     NotOurVtep = "not_our_vtep": "The outer destination is not this node's VTEP address and port.",
     VxlanNoVni = "vxlan_no_vni": "The VXLAN header has no valid VNI flag (RFC 7348 section 5).",
@@ -72,7 +71,6 @@ drop_reasons! {
     OffloadUnsupported = "offload_unsupported": "The packet's offload state makes no sense for its headers.",
     NoFrame = "no_frame": "All frames are in use.",
     HandoverFull = "handover_full": "The queue to the worker that owns this flow is full.",
-    HandoverLoop = "handover_loop": "The packet was handed over twice.",
 }
 
 impl DropReason {

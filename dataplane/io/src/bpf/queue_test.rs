@@ -20,8 +20,10 @@ const SEED: HashSeed = HashSeed(0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210);
 fn owner(pool: &mut FramePool, frame: &[u8]) -> Option<u32> {
     let mut packet = pool.take().unwrap();
     assert!(packet.fill(frame));
-    let mut received = Received { frame: packet, offload: Offload::NONE, ingress: Ingress::Host };
-    let mut packet = Packet::admit(&mut received, false);
+    let mut received = vec![Received { frame: packet, offload: Offload::NONE, ingress: Ingress::Host }];
+    let mut batch = Vec::new();
+    Packet::admit(&mut received, false, &mut batch);
+    let mut packet = batch.pop().unwrap();
     let owner = (packet.parse() == Ok(Kind::Ip)).then(|| packet.headers.key.owner(SEED, QUEUES));
     pool.give(packet.frame);
     owner

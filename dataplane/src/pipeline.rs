@@ -1,6 +1,6 @@
 //! The order of the stages: the only place that knows it.
 
-use crate::packet::Packet;
+use crate::packet::Batch;
 use crate::port::Received;
 use crate::stage::output::{OutputCaps, Outputs};
 use crate::stage::{
@@ -18,13 +18,13 @@ use crate::verdict::{DropReason, Verdict};
 pub fn run<T: Trace>(
     received: &mut Vec<Received>,
     handed: bool,
-    batch: &mut Vec<Packet>,
+    batch: &mut Batch,
     caps: OutputCaps,
     out: &mut Outputs,
     cx: &mut Context<'_>,
     trace: &mut T,
 ) {
-    Packet::admit(received, handed, batch);
+    batch.admit(received, handed);
     if !cx.tables.ready {
         for packet in batch.iter_mut() {
             packet.verdict = Verdict::Drop(DropReason::NotReady);

@@ -9,7 +9,7 @@ use crate::frame::FramePool;
 use crate::limits::BATCH;
 use crate::net::HashSeed;
 use crate::offload::Caps;
-use crate::packet::Packet;
+use crate::packet::Batch;
 use crate::pipeline;
 use crate::port::{Port, Received};
 use crate::reply::RateLimit;
@@ -63,7 +63,7 @@ pub struct Worker {
     ip_id: u16,
     received: Vec<Received>,
     handed: Vec<Received>,
-    batch: Vec<Packet>,
+    batch: Batch,
     outputs: Outputs,
     coalescer: Coalescer,
 }
@@ -81,7 +81,7 @@ impl Worker {
             ip_id: config.seed.0 as u16,
             received: Vec::with_capacity(BATCH),
             handed: Vec::with_capacity(BATCH),
-            batch: Vec::with_capacity(2 * BATCH),
+            batch: Batch::with_capacity(2 * BATCH),
             outputs: Outputs {
                 access: Vec::with_capacity(2 * BATCH),
                 underlay: Vec::with_capacity(2 * BATCH),

@@ -1,17 +1,19 @@
 //! A frame on its way through the stages: untrusted bytes first, then validated headers, then a verdict.
 
+mod batch;
 mod headers;
 mod ipv4;
 mod ipv6;
 mod transport;
 
+pub use batch::Batch;
 pub use headers::{Fragment, Headers};
 
 use crate::flow::FlowId;
 use crate::frame::Frame;
 use crate::limits::ETHERNET;
 use crate::offload::Offload;
-use crate::port::{Ingress, Received};
+use crate::port::Ingress;
 use crate::verdict::{DropReason, Verdict};
 
 /// EtherType of IPv4.
@@ -74,7 +76,6 @@ pub enum Kind {
 
 impl Packet {
     /// A packet without a frame, that nobody has looked at.
-    #[inline(always)]
     fn none() -> Self {
         Self {
             frame: Frame::none(),
@@ -88,21 +89,6 @@ impl Packet {
             arp: false,
             handed: false,
         }
-    }
-
-    /// Appends what was received to a batch, and empties `received`.
-    ///
-    #[inline]
-    pub fn admit(received: &mut Vec<Received>, handed: bool, batch: &mut Vec<Self>) {
-        let first = batch.len();
-        batch.resize_with(first + received.len(), Self::none);
-        for (packet, received) in batch[first..].iter_mut().zip(received.iter_mut()) {
-            packet.frame = received.frame.take();
-            packet.offload = received.offload;
-            packet.ingress = received.ingress;
-            packet.handed = handed;
-        }
-        received.clear();
     }
 
     /// Another piece of this packet, with everything decided about it.

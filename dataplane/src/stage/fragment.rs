@@ -3,12 +3,12 @@
 use super::Context;
 use crate::fragment;
 use crate::offload::{Checksum, Offload};
-use crate::packet::Packet;
+use crate::packet::{Batch, Packet};
 use crate::verdict::{DropReason, Verdict};
 
 /// Cuts every packet that is to be fragmented; the pieces behind the first join the batch.
 #[inline(never)]
-pub fn run(batch: &mut Vec<Packet>, cx: &mut Context<'_>) {
+pub fn run(batch: &mut Batch, cx: &mut Context<'_>) {
     for index in 0..batch.len() {
         let packet = &mut batch[index];
         let Verdict::Fragment { adjacency, mtu } = packet.verdict else { continue };
@@ -22,6 +22,6 @@ pub fn run(batch: &mut Vec<Packet>, cx: &mut Context<'_>) {
         packet.offload = Offload { checksum: Checksum::Complete, ..Offload::NONE };
         packet.verdict = Verdict::Forward(adjacency);
         let pieces: Vec<Packet> = rest.into_iter().map(|frame| packet.with_frame(frame)).collect();
-        batch.extend(pieces);
+        pieces.into_iter().for_each(|piece| batch.push(piece));
     }
 }

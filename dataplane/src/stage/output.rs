@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::offload::{Caps, Checksum, GsoKind, Offload};
-use crate::packet::{Packet, Source};
+use crate::packet::{Batch, Packet, Source};
 use crate::port::{Egress, Ingress, Outgoing, Received};
 use crate::segment;
 use crate::tables::{Kind, Tables};
@@ -33,7 +33,7 @@ pub struct OutputCaps {
 
 /// Empties the batch: every frame goes to a port, to another worker, or back to the pool with a reason.
 #[inline]
-pub fn run(batch: &mut Vec<Packet>, caps: OutputCaps, out: &mut Outputs, cx: &mut Context<'_>) {
+pub fn run(batch: &mut Batch, caps: OutputCaps, out: &mut Outputs, cx: &mut Context<'_>) {
     let (mut forwarded, mut bytes) = (0, 0);
     for packet in batch.iter_mut() {
         let adjacency = match packet.verdict {

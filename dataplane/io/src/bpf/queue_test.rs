@@ -5,7 +5,7 @@ use canal_dataplane::frame::FramePool;
 use canal_dataplane::limits::SMALL_FRAME_BUFFER;
 use canal_dataplane::net::HashSeed;
 use canal_dataplane::offload::Offload;
-use canal_dataplane::packet::{Kind, Packet};
+use canal_dataplane::packet::{Batch, Kind};
 use canal_dataplane::port::{Ingress, Received};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -21,11 +21,11 @@ fn owner(pool: &mut FramePool, frame: &[u8]) -> Option<u32> {
     let mut packet = pool.take().unwrap();
     assert!(packet.fill(frame));
     let mut received = vec![Received { frame: packet, offload: Offload::NONE, ingress: Ingress::Host }];
-    let mut batch = Vec::new();
-    Packet::admit(&mut received, false, &mut batch);
-    let mut packet = batch.pop().unwrap();
+    let mut batch = Batch::default();
+    batch.admit(&mut received, false);
+    let packet = &mut batch[0];
     let owner = (packet.parse() == Ok(Kind::Ip)).then(|| packet.headers.key.owner(SEED, QUEUES));
-    pool.give(packet.frame);
+    pool.give(packet.frame.take());
     owner
 }
 

@@ -175,7 +175,6 @@ fn stages(criterion: &mut Criterion) {
         Stage::Admit,
         Stage::Decap,
         Stage::Classify,
-        Stage::Neighbor,
         Stage::Source,
         Stage::Conntrack,
         Stage::Forward,

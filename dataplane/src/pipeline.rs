@@ -33,10 +33,12 @@ pub fn run<T: Trace>(
     trace.after(Stage::Admit, batch);
     decap::run(batch, cx);
     trace.after(Stage::Decap, batch);
-    classify::run(batch, cx);
+    let neighbors = classify::run(batch, cx);
     trace.after(Stage::Classify, batch);
-    neighbor::run(batch, cx);
-    trace.after(Stage::Neighbor, batch);
+    if neighbors {
+        neighbor::run(batch, cx);
+        trace.after(Stage::Neighbor, batch);
+    }
     source::run(batch, cx);
     trace.after(Stage::Source, batch);
     owner::run(batch, cx);

@@ -21,15 +21,10 @@ pub(super) fn parse(frame: &[u8], super_frame: bool, headers: &mut Headers) -> R
     if ip[0] >> 4 != 4 || header_len < 20 || total_len < header_len || end > frame.len() {
         return Err(BAD);
     }
-    let mut sum: u64 = (0..5)
-        .map(|i| u64::from(u32::from_be_bytes([ip[i * 4], ip[i * 4 + 1], ip[i * 4 + 2], ip[i * 4 + 3]])))
-        .sum();
+    let mut sum = sum_words(ip);
     if header_len > 20 {
         let options = &frame[ETHERNET + 20..ETHERNET + header_len];
-        sum += options
-            .chunks_exact(4)
-            .map(|word| u64::from(u32::from_be_bytes([word[0], word[1], word[2], word[3]])))
-            .sum::<u64>();
+        sum += sum_words(options);
         check_options(options)?;
     }
     // Folded twice, a correct header sums to all ones (RFC 1071).
@@ -71,6 +66,15 @@ pub(super) fn parse(frame: &[u8], super_frame: bool, headers: &mut Headers) -> R
         destination_port: found.destination_port,
     };
     Ok(end)
+}
+
+/// Sum of 32-bit words in the order of this machine: whether it folds to all ones does not depend on the order (RFC 1071 §2B).
+#[inline(always)]
+fn sum_words(bytes: &[u8]) -> u64 {
+    bytes
+        .chunks_exact(4)
+        .map(|word| u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]])))
+        .sum()
 }
 
 /// Walks the options; a source route or a list that overruns its room is refused.

@@ -1,5 +1,6 @@
 //! A real etcd, in the switch namespace: started, stopped, compacted and wiped at will.
 
+use crate::certificates::Certificates;
 use crate::cmd::Background;
 use crate::flannel::PREFIX;
 use crate::plan;
@@ -17,6 +18,22 @@ use tempfile::TempDir;
 /// Where Calico's v3 client keeps workload endpoints.
 const WORKLOADS: &str = "/calico/resources/v3/projectcalico.org/workloadendpoints";
 
+/// How clients are made to prove themselves.
+#[derive(Clone, Debug, Default)]
+pub struct Guard {
+    /// TLS with these certificates.
+    pub tls: Option<Certificates>,
+    /// Clients must show a certificate of the same authority.
+    pub client_certificates: bool,
+    /// Authentication is on: root's password is this, and [`CLIENT`] may do what a flannel node needs and no more.
+    pub root_password: Option<String>,
+    /// Daemons are told neither certificate, nor user, nor password.
+    pub untold: bool,
+}
+
+/// Name and password of the user that daemons are given when authentication is on.
+pub const CLIENT: (&str, &str) = ("canal", "pass:word");
+
 /// The process, its data and the address everyone reaches it by.
 #[derive(Debug)]
 pub struct Etcd<'t> {
@@ -25,22 +42,49 @@ pub struct Etcd<'t> {
     data: TempDir,
     log: PathBuf,
     evidence: Arc<crate::evidence::Evidence>,
+    guard: Guard,
+    authenticated: bool,
 }
 
 impl<'t> Etcd<'t> {
     /// Starts an empty etcd in the switch namespace.
     pub fn start(topology: &'t Topology) -> Result<Self> {
+        Self::start_guarded(topology, Guard::default())
+    }
+
+    /// Starts an empty etcd that does not serve everyone.
+    pub fn start_guarded(topology: &'t Topology, guard: Guard) -> Result<Self> {
         let log = topology.evidence.dir("etcd")?.join("etcd.log");
         let evidence = Arc::clone(&topology.evidence);
         let data = tempfile::Builder::new().prefix("cnt-etcd").tempdir()?;
-        let mut etcd = Self { topology, process: None, data, log, evidence };
+        let mut etcd = Self { topology, process: None, data, log, evidence, guard, authenticated: false };
         etcd.restart()?;
+        if let Some(password) = etcd.guard.root_password.clone() {
+            etcd.authenticate(&password)?;
+        }
         Ok(etcd)
+    }
+
+    /// Makes the users and turns authentication on.
+    fn authenticate(&mut self, root_password: &str) -> Result<()> {
+        let (name, password) = CLIENT;
+        self.ctl(&["user", "add", &format!("root:{root_password}")])?;
+        self.ctl(&["user", "add", name, "--new-user-password", password])?;
+        self.ctl(&["user", "grant-role", "root", "root"])?;
+        self.ctl(&["role", "add", "node"])?;
+        for (access, prefix) in [("readwrite", PREFIX), ("read", "/calico/")] {
+            self.ctl(&["role", "grant-permission", "node", access, "--prefix=true", prefix])?;
+        }
+        self.ctl(&["user", "grant-role", name, "node"])?;
+        self.ctl(&["auth", "enable"])?;
+        self.authenticated = true;
+        Ok(())
     }
 
     /// The client URL, reachable from every host.
     pub fn url(&self) -> String {
-        format!("http://{}:2379", plan::switch_v4(0))
+        let scheme = if self.guard.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}:2379", plan::switch_v4(0))
     }
 
     /// Starts the process again on the data it has; no effect while it runs.
@@ -55,6 +99,12 @@ impl<'t> Etcd<'t> {
         command.args(["--listen-peer-urls", "http://127.0.0.1:2380"]);
         command.args(["--initial-advertise-peer-urls", "http://127.0.0.1:2380"]);
         command.args(["--initial-cluster", "default=http://127.0.0.1:2380", "--log-outputs", "stderr"]);
+        if let Some(tls) = &self.guard.tls {
+            command.args(["--cert-file", &tls.certificate("server"), "--key-file", &tls.key("server")]);
+            if self.guard.client_certificates {
+                command.args(["--client-cert-auth", "--trusted-ca-file", &tls.certificate("ca")]);
+            }
+        }
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.process = Some(Background::start("etcd", &mut command)?);
         wait::until("etcd healthy", wait::SOON, || {
@@ -87,9 +137,21 @@ impl<'t> Etcd<'t> {
 
     /// Runs etcdctl in the switch namespace.
     pub fn ctl(&self, words: &[&str]) -> Result<String> {
-        let url = format!("--endpoints={}", self.url());
-        let mut argv = vec!["etcdctl", url.as_str()];
-        argv.extend(words);
+        let mut argv = vec!["etcdctl".to_owned(), format!("--endpoints={}", self.url())];
+        if let Some(tls) = &self.guard.tls {
+            argv.extend(["--cacert".to_owned(), tls.certificate("ca")]);
+            argv.extend([
+                "--cert".to_owned(),
+                tls.certificate("client"),
+                "--key".to_owned(),
+                tls.key("client"),
+            ]);
+        }
+        if let (true, Some(password)) = (self.authenticated, &self.guard.root_password) {
+            argv.push(format!("--user=root:{password}"));
+        }
+        argv.extend(words.iter().map(|w| (*w).to_owned()));
+        let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
         self.topology.switch.run(&argv)
     }
 
@@ -126,7 +188,19 @@ impl Drop for Etcd<'_> {
 
 impl Store for Etcd<'_> {
     fn daemon_args(&self) -> Vec<String> {
-        vec!["--etcd-endpoints".into(), self.url()]
+        let mut args = vec!["--etcd-endpoints".to_owned(), self.url()];
+        if let Some(tls) = &self.guard.tls {
+            args.push(format!("--etcd-cafile={}", tls.certificate("ca")));
+            if self.guard.client_certificates && !self.guard.untold {
+                args.push(format!("--etcd-certfile={}", tls.certificate("client")));
+                args.push(format!("--etcd-keyfile={}", tls.key("client")));
+            }
+        }
+        if self.guard.root_password.is_some() && !self.guard.untold {
+            args.push(format!("--etcd-username={}", CLIENT.0));
+            args.push(format!("--etcd-password={}", CLIENT.1));
+        }
+        args
     }
 
     fn set_net_conf(&self, conf: &Value) -> Result<()> {

@@ -10,11 +10,13 @@
 pub mod admin;
 pub mod attached;
 pub mod canal;
+pub mod certificates;
 pub mod cmd;
 pub mod etcd;
 pub mod evidence;
 pub mod fingerprint;
 pub mod flannel;
+pub mod fragments;
 pub mod frames;
 pub mod kernel_peer;
 pub mod netns;

@@ -148,6 +148,15 @@ impl<'t> Canal<'t> {
         self.process.as_ref().map(Background::pid)
     }
 
+    /// Bytes of memory it has resident (`VmRSS`).
+    pub fn resident(&self) -> Result<u64> {
+        let pid = self.pid().context("it does not run")?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().context("VmRSS")?;
+        Ok(kib * 1024)
+    }
+
     /// SIGTERM, and its exit status.
     pub fn terminate(&mut self) -> Result<ExitStatus> {
         let mut process = self.process.take().context("it does not run")?;
@@ -204,9 +213,18 @@ impl<'t> Canal<'t> {
         serde_json::from_slice(&answer.stdout).context("canal status")
     }
 
-    /// Exit code and whole text of `canal status`, for the tests of a degraded daemon.
+    /// Exit code and whole text of `canal status -o json`, for the tests of a degraded daemon.
     pub fn status_text(&self) -> Result<(Option<i32>, String)> {
-        let answer = self.ask(&["status", "-o", "json"])?;
+        self.status_of(&["status", "-o", "json"])
+    }
+
+    /// The same for people.
+    pub fn status_table(&self) -> Result<(Option<i32>, String)> {
+        self.status_of(&["status"])
+    }
+
+    fn status_of(&self, words: &[&str]) -> Result<(Option<i32>, String)> {
+        let answer = self.ask(words)?;
         let text = [answer.stdout, answer.stderr].concat();
         Ok((answer.status.code(), String::from_utf8_lossy(&text).into_owned()))
     }

@@ -50,7 +50,8 @@ pub fn may_fragment(mut frame: Vec<u8>) -> Vec<u8> {
     with_header_checksum(frame)
 }
 
-fn with_header_checksum(mut frame: Vec<u8>) -> Vec<u8> {
+/// The same IPv4 frame with the right header checksum.
+pub fn with_header_checksum(mut frame: Vec<u8>) -> Vec<u8> {
     frame[24..26].fill(0);
     let sum: u32 = frame[14..34].chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(w[1])).sum();
     let sum = (sum & 0xffff) + (sum >> 16);

@@ -25,17 +25,24 @@ pub struct Shape {
     segments: Vec<u8>,
     mtu: [u16; 2],
     offloads: bool,
+    captures: bool,
 }
 
 impl Shape {
     /// `n` hosts in one segment of 1500 bytes, offloads on.
     pub fn hosts(n: usize) -> Self {
-        Self { segments: vec![0; n], mtu: [plan::UNDERLAY_MTU; 2], offloads: true }
+        Self { segments: vec![0; n], mtu: [plan::UNDERLAY_MTU; 2], offloads: true, captures: true }
     }
 
     /// Turns the offloads of every veth (underlay and pods) on or off: off gives finished checksums and MTU-sized frames.
     pub fn offloads(mut self, on: bool) -> Self {
         self.offloads = on;
+        self
+    }
+
+    /// Records no packets: for the tests of millions of them.
+    pub fn without_captures(mut self) -> Self {
+        self.captures = false;
         self
     }
 
@@ -80,7 +87,8 @@ impl Host {
 /// The built laboratory. Dropped last, it removes everything.
 #[derive(Debug)]
 pub struct Topology {
-    captures: Mutex<Vec<Background>>,
+    /// `None`: nothing is recorded.
+    captures: Option<Mutex<Vec<Background>>>,
     /// The hosts, in order.
     pub hosts: Vec<Host>,
     /// The switch and router, where etcd lives.
@@ -101,8 +109,9 @@ impl Topology {
         for segment in 0..2 {
             segment_up(&switch, segment)?;
         }
+        let wanted = shape.captures && std::env::var("NETNS_CAPTURE").as_deref() != Ok("0");
         let mut topology = Self {
-            captures: Mutex::new(Vec::new()),
+            captures: wanted.then(Mutex::default),
             hosts: Vec::new(),
             switch,
             offloads: shape.offloads,
@@ -144,9 +153,7 @@ impl Topology {
 
     /// Records `interface` of `ns` into the evidence, in a bounded ring of files. `NETNS_CAPTURE=0` turns captures off.
     pub fn capture(&self, ns: &Netns, interface: &str) -> Result<()> {
-        if std::env::var("NETNS_CAPTURE").is_ok_and(|v| v == "0") {
-            return Ok(());
-        }
+        let Some(captures) = &self.captures else { return Ok(()) };
         let dir = self.evidence.dir("pcap")?;
         let role = ns.name().rsplit('-').next().unwrap_or("ns");
         let file = dir.join(format!("{role}-{interface}.pcap"));
@@ -155,7 +162,7 @@ impl Topology {
         command.args(["-i", interface, "-n", "-U", "-s", "256", "-C", "4", "-W", "2", "-Z", "root", "-w"]);
         command.arg(file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let capture = Background::start("tcpdump", &mut command)?;
-        self.captures.lock().map_err(|_| anyhow::anyhow!("captures poisoned"))?.push(capture);
+        captures.lock().map_err(|_| anyhow::anyhow!("captures poisoned"))?.push(capture);
         Ok(())
     }
 

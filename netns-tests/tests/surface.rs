@@ -149,6 +149,38 @@ fn everything_can_be_shown_as_a_table_and_as_json() -> Result<()> {
 }
 
 #[test]
+fn the_exit_code_of_status_says_content_degraded_or_nobody_there() -> Result<()> {
+    const CONTENT: Option<i32> = Some(0);
+    const DEGRADED: Option<i32> = Some(1);
+    const NOBODY: Option<i32> = Some(2);
+    let topology = Topology::build(&Shape::hosts(1))?;
+    let mut etcd = Etcd::start(&topology)?;
+    let mut canal = Canal::prepare(&topology, 0, &etcd, CanalOptions::default())?;
+    let expect = |canal: &Canal<'_>, code: Option<i32>, words: &[&str]| {
+        wait::until(&format!("canal status: {code:?} {words:?}"), wait::SOON, || {
+            // For scripts and for people alike.
+            for (exit, text) in [canal.status_text()?, canal.status_table()?] {
+                let said = text.to_lowercase();
+                ensure!(exit == code && words.iter().all(|w| said.contains(w)), "{exit:?} {text}");
+            }
+            Ok(true)
+        })
+    };
+    expect(&canal, NOBODY, &["canal.sock"])?;
+    canal.launch()?;
+    expect(&canal, DEGRADED, &["waiting for the network config"])?;
+    etcd.set_net_conf(&flannel::net_conf(false, &json!({})))?;
+    expect(&canal, CONTENT, &[])?;
+    etcd.stop()?;
+    expect(&canal, DEGRADED, &["datastore is away"])?;
+    etcd.restart()?;
+    expect(&canal, CONTENT, &[])?;
+    canal.kill()?;
+    expect(&canal, NOBODY, &["canal.sock"])?;
+    topology.pass()
+}
+
+#[test]
 fn metrics_and_health_are_served() -> Result<()> {
     let topology = Topology::build(&Shape::hosts(1))?;
     let options = CanalOptions::with(&[

@@ -9,6 +9,7 @@ use canal_dataplane::net::{Mac, Vni};
 use canal_dataplane::offload::{Caps, Offload};
 use canal_dataplane::port::{Egress, Ingress};
 use canal_dataplane::reply::GATEWAY_MAC;
+use canal_dataplane::spec::policy::EndpointPolicy;
 use canal_dataplane::spec::{Endpoint, LocalVtep, NodeSpec, Vtep, Vxlan};
 use canal_dataplane::testing::world::World;
 use canal_dataplane::verdict::DropReason;
@@ -112,6 +113,7 @@ fn receiver(seen: &Seen) -> NodeSpec {
             networks: vec![IpNetwork::from(seen.inner_addresses.1)],
             // The captures hold super-frames, whose offload state a capture does not keep.
             mtu: u16::MAX,
+            policy: EndpointPolicy::allow_all(),
         }],
         vteps: vec![Vtep {
             outer: seen.outer.0,

@@ -219,6 +219,7 @@ pub fn with_stats(port: &PortView, stats: PortStats) -> PortView {
 #[cfg(test)]
 mod tests {
     use canal_dataplane::net::{Mac, Vni};
+    use canal_dataplane::spec::policy::EndpointPolicy;
     use canal_dataplane::spec::{Endpoint, LocalVtep, Route, Vtep, Vxlan};
     use canal_dataplane::tables::compile;
 
@@ -247,6 +248,7 @@ mod tests {
                     mac: None,
                     networks: vec![network("10.1.1.2/32")],
                     mtu: 1450,
+                    policy: EndpointPolicy::allow_all(),
                 },
                 Endpoint {
                     name: "default/b".into(),
@@ -255,6 +257,7 @@ mod tests {
                     mac: Some(Mac([2, 0, 0, 0, 0, 9])),
                     networks: vec![network("10.1.1.3/32")],
                     mtu: 1450,
+                    policy: EndpointPolicy::allow_all(),
                 },
             ],
             vteps: vec![Vtep {

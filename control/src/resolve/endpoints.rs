@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use canal_dataplane::spec::Endpoint;
+use canal_dataplane::spec::policy::EndpointPolicy;
 use ipnetwork::IpNetwork;
 
 use super::{NodeFacts, saturate};
@@ -68,6 +69,7 @@ impl<'b> Attach<'_, 'b> {
             mac: endpoint.mac,
             networks,
             mtu: saturate(link.map_or(self.mtu, |(_, mtu)| mtu)),
+            policy: EndpointPolicy::allow_all(),
         }
     }
 

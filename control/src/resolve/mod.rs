@@ -143,6 +143,8 @@ pub fn resolve(state: &State, node: &NodeFacts<'_>) -> Resolved {
         vteps: peers.vteps,
         routes,
         direct_sources: peers.direct_sources,
+        sets: Vec::new(),
+        host_endpoints: Vec::new(),
     };
     complaints.sort_unstable();
     complaints.dedup();

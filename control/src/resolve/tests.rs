@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use canal_dataplane::net::{Mac, Vni};
+use canal_dataplane::spec::policy::EndpointPolicy;
 use canal_dataplane::spec::{Endpoint, Vtep};
 use canal_dataplane::verdict::DropReason::{UnassignedAddress, UnresolvedVtep};
 use proptest::prelude::*;
@@ -170,6 +171,7 @@ fn a_peer_is_a_vtep_and_two_routes() {
             Route { prefix: net("192.0.2.2/32"), via: vtep },
         ],
         direct_sources: vec![net("10.244.2.0/24"), net("192.0.2.2/32")],
+        ..NodeSpec::default()
     };
     assert_eq!(spec, expected);
     assert_eq!(complaints, []);
@@ -366,6 +368,7 @@ fn endpoints_are_sorted_and_know_their_interface() {
             mac: None,
             networks: vec![net("10.244.1.5/32"), net("172.16.5.5/32")],
             mtu: 1440,
+            policy: EndpointPolicy::allow_all(),
         },
         Endpoint {
             name: "default/n1-k8s-b-eth0".into(),
@@ -374,6 +377,7 @@ fn endpoints_are_sorted_and_know_their_interface() {
             mac: None,
             networks: vec![net("10.244.1.6/32")],
             mtu: 1450,
+            policy: EndpointPolicy::allow_all(),
         },
     ];
     assert_eq!(spec.endpoints, expected);

@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
-use super::{Packet, Source};
+use super::{Connection, Packet, Source};
 use crate::offload::Offload;
 use crate::port::Received;
 use crate::verdict::Verdict;
@@ -37,6 +37,7 @@ impl Batch {
             packet.source = Source::Unknown;
             packet.verdict = Verdict::Pending;
             packet.flow = None;
+            packet.connection = Connection::New;
             packet.arp = false;
             packet.handed = handed;
             packet.offload = if received.offload.is_finished() { Offload::NONE } else { received.offload };

@@ -40,6 +40,18 @@ pub enum Source {
     Host,
 }
 
+/// What connection tracking says of a packet whose connection has no valid decision of the current tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Connection {
+    /// It opens one, or repeats an opening that nobody has answered: policy must be asked.
+    #[default]
+    New,
+    /// It belongs to one that policy has let pass: only the way is looked up anew.
+    Known,
+    /// It is an ICMP error about one that policy has let pass: it may go, and nothing is remembered.
+    Related,
+}
+
 /// One packet of a batch.
 #[derive(Debug)]
 pub struct Packet {
@@ -59,6 +71,8 @@ pub struct Packet {
     pub hash: u64,
     /// Its connection's entry, once found or made.
     pub flow: Option<FlowId>,
+    /// What connection tracking says of it.
+    pub connection: Connection,
     /// It is an ARP message.
     pub arp: bool,
     /// It came from another worker: never hand it over again.
@@ -86,6 +100,7 @@ impl Packet {
             headers: Headers::NONE,
             hash: 0,
             flow: None,
+            connection: Connection::New,
             arp: false,
             handed: false,
         }

@@ -3,9 +3,14 @@
 //! A [`NodeSpec`] says everything; [`crate::tables::compile`] turns it into the tables that workers read, and
 //! the slow evaluator in [`crate::reference`] reads it as it stands.
 
+pub mod policy;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
+
+use self::policy::{EndpointPolicy, EndpointToHost, Established, HostEndpoint, IpSet};
 
 use crate::net::{Mac, Vni};
 use crate::port::IfIndex;
@@ -36,6 +41,10 @@ pub struct NodeSpec {
     /// Networks whose plain packets a peer with direct routing may send us, with their owner's prefixes being the
     /// routes above. Sorted.
     pub direct_sources: Vec<IpNetwork>,
+    /// Every set that a rule of this spec names, sorted by id. A rule that names one that is missing never matches.
+    pub sets: Vec<Arc<IpSet>>,
+    /// The host's own interfaces, sorted by name.
+    pub host_endpoints: Vec<HostEndpoint>,
 }
 
 /// Behaviour of the whole node.
@@ -51,6 +60,10 @@ pub struct Settings {
     pub allow_encap_from_workloads: bool,
     /// Send a UDP checksum over IPv4, too. Zero is legal there (RFC 7348 §5) and spares summing.
     pub outer_checksum_v4: bool,
+    /// Packets from workloads to this host, once egress policy has let them pass.
+    pub endpoint_to_host: EndpointToHost,
+    /// What a change of policy means for answered connections.
+    pub established: Established,
 }
 
 impl Default for Settings {
@@ -61,6 +74,8 @@ impl Default for Settings {
             dscp: DscpMode::Pipe,
             allow_encap_from_workloads: false,
             outer_checksum_v4: false,
+            endpoint_to_host: EndpointToHost::default(),
+            established: Established::default(),
         }
     }
 }
@@ -114,6 +129,8 @@ pub struct Endpoint {
     pub networks: Vec<IpNetwork>,
     /// Largest IP packet the interface takes.
     pub mtu: u16,
+    /// Who may talk to it, and to whom it may talk.
+    pub policy: EndpointPolicy,
 }
 
 /// A remote tunnel end point.

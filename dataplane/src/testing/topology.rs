@@ -7,6 +7,7 @@ use ipnetwork::IpNetwork;
 use super::entropy::Entropy;
 use super::world::{OUR_MAC, OUR_MAC6, ifindex, mac, our_outer, outer, pod, pod_mac, subnet};
 use crate::net::Vni;
+use crate::spec::policy::EndpointPolicy;
 use crate::spec::{DscpMode, Endpoint, LocalVtep, NodeSpec, Route, Settings, Via, Vtep, Vxlan};
 use crate::verdict::DropReason;
 
@@ -142,6 +143,7 @@ fn endpoints(e: &mut Entropy<'_>) -> Vec<Endpoint> {
             mac: (!e.one_in(6)).then(|| pod_mac(i)),
             networks,
             mtu: e.pick(&[1450, 1450, 1450, 1450, 9000, 1280, 576, 68, 60]),
+            policy: EndpointPolicy::allow_all(),
         });
     }
     endpoints

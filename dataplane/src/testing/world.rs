@@ -13,6 +13,7 @@ use crate::offload::{Caps, Offload};
 use crate::port::mem::{MemPort, Sent};
 use crate::port::{Ingress, Port};
 use crate::reply::GATEWAY_MAC;
+use crate::spec::policy::EndpointPolicy;
 use crate::spec::{Endpoint, LocalVtep, NodeSpec, Route, Settings, Via, Vtep, Vxlan};
 use crate::tables::{self, Tables};
 use crate::testing::packets::{self, Ip};
@@ -108,6 +109,7 @@ pub fn spec(nodes: u16) -> NodeSpec {
             mac: Some(pod_mac(i)),
             networks: vec![IpNetwork::from(pod(1, i, false)), IpNetwork::from(pod(1, i, true))],
             mtu: 1450,
+            policy: EndpointPolicy::allow_all(),
         });
     }
     for v6 in [false, true] {

@@ -77,6 +77,7 @@ fn settings(e: &mut Entropy<'_>) -> Settings {
         dscp: e.pick(&[DscpMode::Pipe, DscpMode::Uniform]),
         allow_encap_from_workloads: e.one_in(4),
         outer_checksum_v4: e.one_in(3),
+        ..Settings::default()
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod json;
 pub mod keys;
+pub mod resources;
+pub mod selector;
 pub mod workload;
 
 pub use keys::WorkloadKey;

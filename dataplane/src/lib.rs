@@ -12,6 +12,7 @@ pub mod offload;
 pub mod packet;
 pub mod path_mtu;
 pub mod pipeline;
+pub mod policy;
 pub mod port;
 mod prefetch;
 #[cfg(any(test, feature = "testing"))]

@@ -94,9 +94,10 @@ pub struct Rule {
     pub protocol: Option<u8>,
     /// Every IP protocol but this.
     pub not_protocol: Option<u8>,
-    /// Of ICMP (or ICMPv6) only these messages.
+    /// Of ICMP over IPv4, ICMPv6 over IPv6, only these messages.
     pub icmp: Option<Icmp>,
-    /// Every packet but these messages of ICMP (ICMPv6).
+    /// Every packet but these messages of ICMP (ICMPv6). A fragment after the first, whose type it does not say, never
+    /// matches.
     pub not_icmp: Option<Icmp>,
     /// About the sender.
     pub source: Side,
@@ -150,11 +151,14 @@ pub struct Side {
     pub sets: Vec<SetId>,
     /// The address is in none of them.
     pub not_sets: Vec<SetId>,
-    /// The port is one of these. Packets without ports (fragments after the first, other protocols) never match.
+    /// The port is one of these. Packets without ports (fragments after the first, other protocols than TCP, UDP, SCTP)
+    /// never match.
     pub ports: Option<Ports>,
-    /// The port is none of these.
+    /// The port is none of these. What has no ports has none of these; a fragment after the first, whose ports it does
+    /// not say, never matches.
     pub not_ports: Ports,
-    /// (address, protocol, port) is in every one of these sets ([`Members::Ports`]): services.
+    /// (address, protocol, port) is in every one of these sets ([`Members::Ports`]): services. Packets without ports
+    /// never match.
     pub endpoint_sets: Vec<SetId>,
 }
 
@@ -211,11 +215,11 @@ pub struct HostEndpoint {
 /// The four lists of one direction of a host endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct HostPolicy {
-    /// Before connection tracking. Its end decides nothing.
+    /// Before connection tracking. Its end decides nothing, and neither do the ends of its tiers.
     pub untracked: Arc<PolicyList>,
-    /// Before destination NAT. Its end decides nothing. Egress: empty.
+    /// Before destination NAT. Ends as with `untracked`. Egress: empty.
     pub pre_dnat: Arc<PolicyList>,
-    /// For packets that are forwarded. Without tiers everything is allowed.
+    /// For packets that are forwarded. Tiers end as they say, profiles are not asked, and what comes to its end is allowed.
     pub forward: Arc<PolicyList>,
     /// For packets that the host itself sends or receives.
     pub normal: Arc<PolicyList>,

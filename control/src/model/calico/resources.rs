@@ -197,6 +197,8 @@ pub struct Node {
     pub ipv6: Option<IpAddr>,
     /// Network of `bgp.ipv6Address`.
     pub ipv6_network: Option<IpNetwork>,
+    /// Every entry of `addresses` that is an IP address, with or without prefix length, in order: all are the node.
+    pub addresses: Vec<IpAddr>,
     /// `ipv4VXLANTunnelAddr`.
     pub vxlan_v4: Option<IpAddr>,
     /// `ipv6VXLANTunnelAddr`.

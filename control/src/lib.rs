@@ -17,3 +17,5 @@ pub mod edge;
 pub mod status;
 
 pub mod agent;
+
+pub mod resource;

@@ -130,6 +130,12 @@ pub trait Datastore: Send + Sync + fmt::Debug {
     /// All keys that start with `prefix`, at one revision.
     async fn list(&self, prefix: &str) -> Result<Snapshot, Error>;
 
+    /// One key; `None` if it does not exist.
+    async fn get(&self, key: &str) -> Result<Option<KeyValue>, Error> {
+        let listed = self.list(key).await?;
+        Ok(listed.entries.into_iter().find(|entry| entry.key == key))
+    }
+
     /// Changes of keys that start with `prefix`, from revision `from` on (inclusive). The stream ends with an
     /// error when the connection is lost; it is the caller (see `syncer`) that resumes or lists again.
     ///

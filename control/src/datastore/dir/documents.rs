@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::kinds::{RESOURCES_PREFIX, by_name};
 use super::layout::{Format, Place};
+use crate::model::calico::kinds::{RESOURCES_PREFIX, by_name};
 
 /// The only group and version of Calico resources there is.
 const API_VERSION: &str = "projectcalico.org/v3";

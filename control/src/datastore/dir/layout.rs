@@ -9,7 +9,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
-use super::kinds::{RESOURCES_PREFIX, by_plural};
+use crate::model::calico::kinds::{RESOURCES_PREFIX, by_plural};
 
 /// Directory of the leases.
 pub(super) const SUBNETS: &str = "subnets";

@@ -10,7 +10,6 @@
 
 mod documents;
 mod follow;
-mod kinds;
 mod layout;
 mod scan;
 mod write;

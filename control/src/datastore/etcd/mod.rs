@@ -205,6 +205,19 @@ impl Datastore for Etcd {
         Err(Error::Unavailable(format!("{}: compacted faster than {prefix} can be listed", self.describe())))
     }
 
+    /// Linearised, as every read here: what was written before is seen.
+    async fn get(&self, key: &str) -> Result<Option<KeyValue>, Error> {
+        let answer = self
+            .read(|client| {
+                let mut kv = client.kv_client().max_decoding_message_size(MESSAGE_BYTES_MAX);
+                let key = key.to_owned();
+                async move { kv.get(key, None).await }
+            })
+            .await?;
+        let answer = answer.map_err(|refusal| Error::Protocol(refusal.text))?;
+        Ok(answer.kvs().first().and_then(decode))
+    }
+
     async fn watch(
         &self,
         prefix: &str,

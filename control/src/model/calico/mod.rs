@@ -5,6 +5,7 @@
 
 mod json;
 pub mod keys;
+pub mod kinds;
 pub mod resources;
 pub mod selector;
 pub mod workload;

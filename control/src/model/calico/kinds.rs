@@ -1,17 +1,17 @@
 //! Calico's v3 kinds: what they are called in a key and whether they live in a namespace.
 
 /// Where Calico keeps its v3 resources in etcd.
-pub(super) const RESOURCES_PREFIX: &str = "/calico/resources/v3/projectcalico.org/";
+pub const RESOURCES_PREFIX: &str = "/calico/resources/v3/projectcalico.org/";
 
 /// One kind of resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Kind {
+pub struct Kind {
     /// `kind` in a document.
-    pub(super) name: &'static str,
+    pub name: &'static str,
     /// Its segment in a key: plural, lower case.
-    pub(super) plural: &'static str,
+    pub plural: &'static str,
     /// Keys have a namespace before the name.
-    pub(super) namespaced: bool,
+    pub namespaced: bool,
 }
 
 const fn global(name: &'static str, plural: &'static str) -> Kind {
@@ -48,13 +48,20 @@ const KINDS: [Kind; 23] = [
     namespaced("WorkloadEndpoint", "workloadendpoints"),
 ];
 
+impl Kind {
+    /// What the keys of all resources of the kind start with; ends with a slash.
+    pub fn prefix(&self) -> String {
+        format!("{RESOURCES_PREFIX}{}/", self.plural)
+    }
+}
+
 /// The kind a document names.
-pub(super) fn by_name(name: &str) -> Option<Kind> {
+pub fn by_name(name: &str) -> Option<Kind> {
     KINDS.into_iter().find(|kind| kind.name == name)
 }
 
 /// The kind a key names.
-pub(super) fn by_plural(plural: &str) -> Option<Kind> {
+pub fn by_plural(plural: &str) -> Option<Kind> {
     KINDS.into_iter().find(|kind| kind.plural == plural)
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use canal_control::datastore::etcd::{ClientCertificate, Credentials, Etcd, TlsFiles, parse_endpoints};
 use canal_control::datastore::syncer::{Batch, Phase, Syncer};
-use canal_control::datastore::{Datastore, Error, Expect, WatchEvent, Written};
+use canal_control::datastore::{Datastore, Error, Expect, Outline, WatchEvent, Written};
 use etcd_client::{Client, PermissionType, Txn, TxnOp};
 use etcd_server::{Server, Tls, available, free_port};
 use futures::StreamExt;
@@ -400,4 +400,28 @@ async fn a_dead_endpoint_is_stepped_over() {
     .unwrap();
     assert!(matches!(nobody.list("/").await, Err(Error::Unavailable(_))));
     assert!(matches!(nobody.put("/k", b"", Expect::Anything, None).await, Err(Error::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn an_outline_says_what_a_listing_would() {
+    if !available() {
+        return;
+    }
+    let server = Server::start(Tls::Off).await;
+    let store = Arc::new(server.store());
+    put(&store, "/a/1", "v").await;
+    put(&store, "/a/2", "v").await;
+    put(&store, "/b/1", "v").await;
+    for prefix in ["/a/", "/b/", "/none/", ""] {
+        assert_eq!(store.outline(prefix).await.unwrap(), Outline::from(&store.list(prefix).await.unwrap()));
+    }
+    let mut syncer = Syncer::start(store.clone(), &["/a/", "/b/"], 1);
+    let mut view = View::new();
+    until(&mut syncer, &mut view, |_, batch| batch.in_sync).await;
+    let Written::At(revision) = put(&store, "/a/3", "v").await else { panic!("nobody else writes") };
+    let batch = until(&mut syncer, &mut view, |_, batch| batch.revision == revision).await;
+    assert!(batch.complete < revision, "/b/ cannot know");
+    syncer.ask(revision);
+    let batch = until(&mut syncer, &mut view, |_, batch| batch.complete == revision).await;
+    assert_eq!(batch.changes, []);
 }

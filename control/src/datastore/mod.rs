@@ -51,6 +51,30 @@ pub struct Snapshot {
     pub entries: Vec<KeyValue>,
 }
 
+/// Everything under a prefix at one revision, without its content: enough for a reader to see that nothing is missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outline {
+    /// The store's revision.
+    pub revision: Revision,
+    /// As [`Snapshot::history`].
+    pub history: u64,
+    /// How many keys there are.
+    pub keys: usize,
+    /// Revision of the last write to any of them; 0 without keys. Deletions leave no trace in it.
+    pub newest: Revision,
+}
+
+impl From<&Snapshot> for Outline {
+    fn from(listed: &Snapshot) -> Self {
+        Self {
+            revision: listed.revision,
+            history: listed.history,
+            keys: listed.entries.len(),
+            newest: listed.entries.iter().map(|entry| entry.mod_revision).max().unwrap_or(0),
+        }
+    }
+}
+
 /// One change of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -134,6 +158,11 @@ pub trait Datastore: Send + Sync + fmt::Debug {
     async fn get(&self, key: &str) -> Result<Option<KeyValue>, Error> {
         let listed = self.list(key).await?;
         Ok(listed.entries.into_iter().find(|entry| entry.key == key))
+    }
+
+    /// The outline of what [`Datastore::list`] would list. As up to date as a listing: not from a server that lags.
+    async fn outline(&self, prefix: &str) -> Result<Outline, Error> {
+        Ok(Outline::from(&self.list(prefix).await?))
     }
 
     /// Changes of keys that start with `prefix`, from revision `from` on (inclusive). The stream ends with an

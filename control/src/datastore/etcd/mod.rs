@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use etcd_client::{
-    Client, Compare, CompareOp, DeleteOptions, GetOptions, GetResponse, PutOptions, Txn, TxnOp,
+    Client, Compare, CompareOp, DeleteOptions, GetOptions, GetResponse, PutOptions, SortOrder, SortTarget,
+    Txn, TxnOp,
 };
 use futures::stream::BoxStream;
 use tokio::time::timeout;
@@ -26,7 +27,7 @@ pub use options::{
     ClientCertificate, Credentials, Endpoint, EtcdOptions, OptionsError, TlsFiles, parse_endpoints,
 };
 
-use super::{Datastore, Error, Expect, KeyValue, LeaseId, Revision, Snapshot, WatchEvent, Written};
+use super::{Datastore, Error, Expect, KeyValue, LeaseId, Outline, Revision, Snapshot, WatchEvent, Written};
 
 /// Longest answer we hold at once. etcd refuses requests above 1.5 MiB, so this is at least 40 of the largest
 /// values; longer pages are asked for again in smaller pieces.
@@ -216,6 +217,31 @@ impl Datastore for Etcd {
             .await?;
         let answer = answer.map_err(|refusal| Error::Protocol(refusal.text))?;
         Ok(answer.kvs().first().and_then(decode))
+    }
+
+    /// One key without its value comes back, but etcd looks at all of them: not for asking at every moment.
+    async fn outline(&self, prefix: &str) -> Result<Outline, Error> {
+        let start = if prefix.is_empty() { vec![0] } else { prefix.as_bytes().to_vec() };
+        let options = GetOptions::new()
+            .with_range(prefix_end(prefix))
+            .with_sort(SortTarget::Mod, SortOrder::Descend)
+            .with_limit(1)
+            .with_keys_only();
+        let answer = self
+            .read(|client| {
+                let (start, options) = (start.clone(), options.clone());
+                async move { client.kv_client().get(start, Some(options)).await }
+            })
+            .await?;
+        let answer = answer.map_err(|refusal| Error::Protocol(refusal.text))?;
+        let header =
+            answer.header().ok_or_else(|| Error::Protocol("range response without header".to_owned()))?;
+        Ok(Outline {
+            revision: header.revision(),
+            history: header.cluster_id(),
+            keys: usize::try_from(answer.count()).unwrap_or(0),
+            newest: answer.kvs().first().map_or(0, etcd_client::KeyValue::mod_revision),
+        })
     }
 
     async fn watch(

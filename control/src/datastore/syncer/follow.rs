@@ -7,12 +7,13 @@ use std::mem;
 use std::sync::Arc;
 
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::backoff::{Backoff, LONGEST};
 use super::{BATCH_CHANGES, Phase, SyncStatus};
-use crate::datastore::{Change, Datastore, Error, KeyValue, Revision, Snapshot, WatchEvent};
+use crate::datastore::{Change, Datastore, Error, KeyValue, Outline, Revision, Snapshot, WatchEvent};
 
 /// What a prefix loop tells the merger.
 #[derive(Debug)]
@@ -54,18 +55,27 @@ struct Known {
     digest: u64,
 }
 
+/// Who is told what a prefix loop finds.
+pub(super) struct Tell {
+    pub(super) findings: mpsc::Sender<Finding>,
+    pub(super) status: Arc<watch::Sender<SyncStatus>>,
+}
+
 pub(super) struct Follower {
     store: Arc<dyn Datastore>,
     index: usize,
     prefix: String,
     cursor: Option<Cursor>,
+    /// Nothing of the prefix is missing up to here, as an outline has shown. It is not where a watch resumes: the
+    /// server that has the watch may lag behind the one that answered.
+    proven: Revision,
+    asked: watch::Receiver<Revision>,
     known: HashMap<String, Known>,
     digest: RandomState,
     backoff: Backoff,
     /// Something was heard since the last listing; without it another listing has to wait.
     heard_since_listing: bool,
-    findings: mpsc::Sender<Finding>,
-    status: Arc<watch::Sender<SyncStatus>>,
+    tell: Tell,
 }
 
 impl Follower {
@@ -74,20 +84,21 @@ impl Follower {
         index: usize,
         prefix: String,
         seed: u64,
-        findings: mpsc::Sender<Finding>,
-        status: Arc<watch::Sender<SyncStatus>>,
+        asked: watch::Receiver<Revision>,
+        tell: Tell,
     ) -> Self {
         Self {
             store,
             index,
             prefix,
             cursor: None,
+            proven: 0,
+            asked,
             known: HashMap::new(),
             digest: RandomState::new(),
             backoff: Backoff::new(seed),
             heard_since_listing: true,
-            findings,
-            status,
+            tell,
         }
     }
 
@@ -100,7 +111,7 @@ impl Follower {
                 match self.watch(cursor.history, resumed).await {
                     End::Lost(error) => {
                         self.pause(&error).await;
-                        self.status.send_modify(|status| status.reconnects += 1);
+                        self.tell.status.send_modify(|status| status.reconnects += 1);
                         resumed = true;
                     }
                     End::Outdated(error) => {
@@ -128,7 +139,7 @@ impl Follower {
             }
         };
         self.heard_since_listing = false;
-        self.status.send_modify(|status| {
+        self.tell.status.send_modify(|status| {
             status.phase = status.phase.max(Phase::ResyncInProgress);
             status.relists += u64::from(again);
         });
@@ -137,6 +148,9 @@ impl Follower {
         let went_back =
             self.cursor.is_some_and(|old| cursor.revision < old.revision || cursor.history != old.history);
         self.cursor = Some(cursor);
+        if went_back {
+            self.proven = 0;
+        }
         let changes = self.difference(listed);
         self.deliver_listing(changes, cursor.revision, went_back).await?;
         Ok(cursor)
@@ -191,7 +205,7 @@ impl Follower {
         went_back: bool,
     ) -> Result<(), ReaderGone> {
         let finding = Finding { index: self.index, changes, revision, listed, went_back };
-        self.findings.send(finding).await.map_err(|_| ReaderGone)
+        self.tell.findings.send(finding).await.map_err(|_| ReaderGone)
     }
 
     /// Watches from the cursor on until the stream ends. After a failure it is first asked whether the store
@@ -213,8 +227,27 @@ impl Follower {
         };
         self.contact();
         let began = Instant::now();
+        let mut outline: Option<BoxFuture<'static, Result<Outline, Error>>> = None;
         let end = loop {
-            match stream.next().await {
+            let event = tokio::select! {
+                event = stream.next() => event,
+                revision = revision_asked(&mut self.asked), if outline.is_none() => {
+                    if revision > self.reached().max(self.proven) {
+                        let (store, prefix) = (Arc::clone(&self.store), self.prefix.clone());
+                        outline = Some(Box::pin(async move { store.outline(&prefix).await }));
+                    }
+                    continue;
+                }
+                // The stream is read meanwhile: a store that takes its time for the outline delays nothing.
+                answer = async { outline.as_mut()?.await.ok() }, if outline.is_some() => {
+                    outline = None;
+                    match self.prove(answer, history).await {
+                        Ok(()) => continue,
+                        Err(gone) => break End::Reader(gone),
+                    }
+                }
+            };
+            match event {
                 Some(Ok(WatchEvent::Changes { revision, .. })) if revision < self.reached() => {
                     break End::Outdated(None);
                 }
@@ -237,6 +270,23 @@ impl Follower {
             self.heard_since_listing = true;
         }
         end
+    }
+
+    /// Says that nothing is missing up to the outline's revision, if that follows from it.
+    ///
+    /// What is known is the prefix as it was at `reached`. If no key has been written since, every key that the store
+    /// has is known as it is; and if there are as many of them as are known, none has been deleted either.
+    async fn prove(&mut self, outline: Option<Outline>, history: u64) -> Result<(), ReaderGone> {
+        let Some(outline) = outline else { return Ok(()) };
+        let complete = outline.history == history
+            && outline.newest <= self.reached()
+            && outline.keys == self.known.len()
+            && outline.revision > self.reached().max(self.proven);
+        if complete {
+            self.proven = outline.revision;
+            self.deliver(Vec::new(), outline.revision, false, false).await?;
+        }
+        Ok(())
     }
 
     /// Takes one message of the stream in.
@@ -284,7 +334,7 @@ impl Follower {
     }
 
     fn contact(&self) {
-        self.status.send_modify(|status| {
+        self.tell.status.send_modify(|status| {
             status.last_contact = Some(Instant::now());
             status.last_error = None;
         });
@@ -293,8 +343,16 @@ impl Follower {
     async fn pause(&mut self, error: &Error) {
         let wait = self.backoff.next();
         tracing::debug!(prefix = %self.prefix, %error, ?wait, "datastore does not answer");
-        self.status.send_modify(|status| status.last_error = Some(error.to_string()));
+        self.tell.status.send_modify(|status| status.last_error = Some(error.to_string()));
         tokio::time::sleep(wait).await;
+    }
+}
+
+/// The next revision that somebody asks for; never, once nobody can any more.
+async fn revision_asked(asked: &mut watch::Receiver<Revision>) -> Revision {
+    match asked.changed().await {
+        Ok(()) => *asked.borrow_and_update(),
+        Err(_) => std::future::pending().await,
     }
 }
 

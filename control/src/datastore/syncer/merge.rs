@@ -106,10 +106,12 @@ impl Merger {
 
         let in_sync = self.listed.iter().all(|listed| *listed);
         let revision = self.reached.iter().copied().max().unwrap_or(0);
+        let complete = self.reached.iter().copied().min().unwrap_or(0);
         if !self.open.back().is_some_and(|open| open.takes(&finding)) {
             let batch = Batch {
                 changes: Vec::with_capacity(finding.changes.len()),
                 revision,
+                complete,
                 in_sync,
                 revision_went_back: finding.went_back,
             };
@@ -121,6 +123,7 @@ impl Merger {
             open.add(change);
         }
         open.batch.revision = revision;
+        open.batch.complete = complete;
         open.batch.in_sync = in_sync;
     }
 }

@@ -33,8 +33,11 @@ pub struct Batch {
     /// At most one per key; deletions have no value. May be empty (progress, or the end of an empty listing).
     pub changes: Vec<Change>,
     /// The highest revision any prefix has reached. Prefixes are watched by streams of their own, so that one
-    /// which lags by a moment is not accounted for; a reader that must know follows one prefix per syncer.
+    /// which lags by a moment is not accounted for.
     pub revision: Revision,
+    /// The revision that every prefix has reached: nothing up to it is missing. A store says nothing of revisions
+    /// that concern other keys, so that this may stay behind for long; [`Syncer::ask`] finds out.
+    pub complete: Revision,
     /// Every prefix has been listed completely by the end of this batch. Once true, true for ever.
     pub in_sync: bool,
     /// The store went back in time or is another one (wiped, restored, other cluster id). `changes` is the
@@ -91,6 +94,7 @@ pub struct Syncer {
     pub batches: mpsc::Receiver<Batch>,
     /// The condition, readable at any time and clonable.
     pub status: watch::Receiver<SyncStatus>,
+    asked: watch::Sender<Revision>,
     task: JoinHandle<()>,
 }
 
@@ -110,6 +114,7 @@ impl Syncer {
         let (batch_tx, batches) = mpsc::channel(BATCHES_QUEUED);
         let (status_tx, status) = watch::channel(SyncStatus::new());
         let status_tx = Arc::new(status_tx);
+        let asked = watch::Sender::new(0);
 
         let merger = merge::Merger::new(prefixes.len(), found, status_tx.clone());
         let loops: Vec<_> = prefixes
@@ -117,7 +122,8 @@ impl Syncer {
             .enumerate()
             .map(|(index, prefix)| {
                 let seed = seed.wrapping_add(index as u64);
-                follow::Follower::new(store.clone(), index, prefix, seed, findings.clone(), status_tx.clone())
+                let tell = follow::Tell { findings: findings.clone(), status: status_tx.clone() };
+                follow::Follower::new(store.clone(), index, prefix, seed, asked.subscribe(), tell)
             })
             .collect();
         drop(findings);
@@ -130,7 +136,14 @@ impl Syncer {
                 () = merger.run(batch_tx) => {}
             }
         });
-        Self { batches, status, task }
+        Self { batches, status, asked, task }
+    }
+
+    /// Somebody wants to know whether everything up to `revision` has been read. Prefixes that cannot tell ask the
+    /// store, once for each call, and say so with an empty batch whose [`Batch::complete`] is higher. No answer: it is
+    /// not so yet, or the store did not answer.
+    pub fn ask(&self, revision: Revision) {
+        self.asked.send_replace(revision);
     }
 }
 

@@ -67,7 +67,9 @@ async fn in_sync_comes_after_the_last_prefix_and_only_then() {
 async fn an_empty_store_is_in_sync_too() {
     let mut syncer = start(&Memory::new(), &["/a/"]);
     let batch = next(&mut syncer).await;
-    assert_eq!(batch, Batch { changes: Vec::new(), revision: 1, in_sync: true, revision_went_back: false });
+    let expected =
+        Batch { changes: Vec::new(), revision: 1, complete: 1, in_sync: true, revision_went_back: false };
+    assert_eq!(batch, expected);
 }
 
 #[tokio::test(start_paused = true)]
@@ -185,14 +187,23 @@ async fn a_slow_reader_gets_the_last_value_once() {
     assert!(batches <= 10, "{batches} batches for one key");
 }
 
-/// A store that accepts a watch and calls the revision compacted at once, whatever it is.
+/// What is odd about a store's watches.
+#[derive(Clone, Copy, Debug)]
+enum Watches {
+    /// They are accepted, and the revision called compacted at once, whatever it is.
+    Compacted,
+    /// They never hear of anything.
+    Deaf,
+}
+
+/// A store with odd watches.
 #[derive(Debug)]
-struct AlwaysCompacted(Memory);
+struct Odd(Memory, Watches);
 
 #[async_trait::async_trait]
-impl Datastore for AlwaysCompacted {
+impl Datastore for Odd {
     fn describe(&self) -> String {
-        "always compacted".to_owned()
+        "odd".to_owned()
     }
     async fn list(&self, prefix: &str) -> Result<crate::datastore::Snapshot, crate::datastore::Error> {
         self.0.list(prefix).await
@@ -205,8 +216,13 @@ impl Datastore for AlwaysCompacted {
         futures::stream::BoxStream<'static, Result<WatchEvent, crate::datastore::Error>>,
         crate::datastore::Error,
     > {
-        let event = Ok(WatchEvent::Compacted { compact_revision: from });
-        Ok(Box::pin(futures::stream::iter([event])))
+        Ok(match self.1 {
+            Watches::Compacted => {
+                let event = Ok(WatchEvent::Compacted { compact_revision: from });
+                Box::pin(futures::stream::iter([event]))
+            }
+            Watches::Deaf => Box::pin(futures::stream::pending()),
+        })
     }
     async fn put(
         &self,
@@ -238,8 +254,67 @@ impl Datastore for AlwaysCompacted {
 #[tokio::test(start_paused = true)]
 async fn endless_compaction_is_not_a_busy_loop() {
     let memory = Memory::new();
-    let mut syncer = Syncer::start(Arc::new(AlwaysCompacted(memory.clone())), &["/a/"], 1);
+    let mut syncer = Syncer::start(Arc::new(Odd(memory.clone(), Watches::Compacted)), &["/a/"], 1);
     let drain = async { while syncer.batches.recv().await.is_some() {} };
     let _ = tokio::time::timeout(Duration::from_secs(600), drain).await;
     assert!((100..260).contains(&memory.calls()), "{} listings in ten minutes", memory.calls());
+}
+
+/// Asks, and takes what comes within a minute.
+async fn ask(syncer: &mut Syncer, revision: Revision) -> Option<Batch> {
+    syncer.ask(revision);
+    tokio::time::timeout(Duration::from_secs(60), syncer.batches.recv()).await.ok().flatten()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_learns_that_nothing_is_missing() {
+    let store = Memory::new();
+    put(&store, "/a/1", "v").await;
+    put(&store, "/b/1", "v").await;
+    let mut syncer = start(&store, &["/a/", "/b/"]);
+    until_in_sync(&mut syncer, &mut View::new()).await;
+    put(&store, "/a/2", "v").await;
+    let batch = next(&mut syncer).await;
+    assert_eq!((batch.revision, batch.complete), (4, 3), "/b/ has heard of nothing since");
+    let batch = ask(&mut syncer, 4).await.unwrap();
+    assert_eq!((batch.changes.len(), batch.revision, batch.complete), (0, 4, 4));
+    put(&store, "/elsewhere", "v").await;
+    let calls = store.calls();
+    assert_eq!(ask(&mut syncer, 4).await, None, "known already: nobody is asked");
+    assert_eq!(store.calls(), calls);
+    let mut complete = Vec::new();
+    while let Some(batch) = ask(&mut syncer, 5).await {
+        complete.push(batch.complete);
+    }
+    assert_eq!(complete.last(), Some(&5), "{complete:?}");
+    assert_eq!(ask(&mut syncer, 99).await, None, "the store is not there yet");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outline_proves_nothing_while_a_change_is_missing() {
+    // Each time two changes on their way, whose effects on the number of keys cancel out or not.
+    let histories: [&[(&str, bool)]; 4] =
+        [&[("/a/1", true)], &[("/a/1", false)], &[("/a/1", false), ("/a/3", true)], &[("/a/3", true)]];
+    for changes in histories {
+        let store = Memory::new();
+        put(&store, "/a/1", "v").await;
+        put(&store, "/a/2", "v").await;
+        let mut syncer = Syncer::start(Arc::new(Odd(store.clone(), Watches::Deaf)), &["/a/"], 1);
+        until_in_sync(&mut syncer, &mut View::new()).await;
+        for (key, present) in changes {
+            match present {
+                true => put(&store, key, "w").await,
+                false => drop(store.delete(key, Expect::Anything).await.unwrap()),
+            }
+        }
+        assert_eq!(ask(&mut syncer, store.revision()).await, None, "{changes:?}");
+    }
+    let store = Memory::new();
+    let mut syncer = Syncer::start(Arc::new(Odd(store.clone(), Watches::Deaf)), &["/a/"], 1);
+    until_in_sync(&mut syncer, &mut View::new()).await;
+    put(&store, "/elsewhere", "v").await;
+    assert_eq!(ask(&mut syncer, 2).await.unwrap().complete, 2);
+    store.set_history(9);
+    put(&store, "/elsewhere", "v").await;
+    assert_eq!(ask(&mut syncer, 3).await, None, "another store's revisions prove nothing");
 }

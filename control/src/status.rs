@@ -23,8 +23,13 @@ pub struct Status {
     pub connected: bool,
     /// The network has been read completely at least once.
     pub in_sync: bool,
-    /// Revision of the datastore that is in force.
-    pub revision: Revision,
+    /// When it last answered anything.
+    #[serde(skip)]
+    pub last_contact: Option<Instant>,
+    /// What has been read of it.
+    pub heard: Heard,
+    /// Which part of it the published tables show; `None` before any were published.
+    pub in_force: Option<InForce>,
     /// Generation of the tables in force; 0 = none were ever published.
     pub published_generation: u64,
     /// This node's lease.
@@ -41,6 +46,43 @@ pub struct Status {
     pub complaints: Vec<Complaint>,
     /// How many there are in all.
     pub complaints_total: usize,
+}
+
+/// How far the datastore has been read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Heard {
+    /// The highest revision of anything that was read.
+    pub revision: Revision,
+    /// When that was.
+    #[serde(skip)]
+    pub at: Option<Instant>,
+}
+
+impl Heard {
+    /// Another revision has been read, perhaps the same one. Returns whether it is another.
+    pub fn advance(&mut self, revision: Revision) -> bool {
+        let news = self.revision != revision;
+        if news || self.at.is_none() {
+            *self = Self { revision, at: Some(Instant::now()) };
+        }
+        news
+    }
+}
+
+/// What the published tables were made from. Whether a worker uses them already is the worker's to say.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct InForce {
+    /// The highest revision that had been read by then.
+    pub revision: Revision,
+    /// Everything that was written up to this revision is in them. Lower than `revision` while a stream has not
+    /// said how far it is (a store is silent about revisions that concern other keys); 0 while a stream has not been
+    /// read at all, or while something older than the datastore's content is in force, too.
+    pub complete: Revision,
+    /// Generation of the tables. A revision that changes nothing is in force with the generation before.
+    pub generation: u64,
+    /// Since when.
+    #[serde(skip)]
+    pub since: Instant,
 }
 
 /// This node's lease.
@@ -197,6 +239,33 @@ impl Reason {
             Self::Device { .. } => "device",
             Self::Steering { .. } => "steering",
             Self::File { .. } => "file",
+        }
+    }
+}
+
+impl Reason {
+    /// Keeps what the datastore says now from being in force, however long one waits: only an operator, or the
+    /// datastore, can change it. Not among them are the troubles of a start, which pass, and those of the lease and of
+    /// files, which concern other nodes and programs.
+    pub const fn hinders(&self) -> bool {
+        match self {
+            Self::Saved { .. }
+            | Self::Wiped
+            | Self::DatastoreAway { .. }
+            | Self::NoWorkloads { .. }
+            | Self::RestartRequired { .. }
+            | Self::ConfigInvalid
+            | Self::Underlay { .. }
+            | Self::Device { .. }
+            | Self::Steering { .. } => true,
+            Self::LeaseTaken { .. }
+            | Self::LeaseLost { .. }
+            | Self::LeaseNotRenewed { .. }
+            | Self::LeaseContended
+            | Self::WaitingForDatastore { .. }
+            | Self::WaitingForConfig { .. }
+            | Self::Joining { .. }
+            | Self::File { .. } => false,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::host::{External, Wanted};
 use crate::model::flannel::{Backend, NetworkConfig};
 use crate::resolve::pod_mtu;
 use crate::state::{ConfigState, State};
-use crate::status::{Reason, Status};
+use crate::status::{Heard, Reason, Status};
 
 /// flannel's pause between attempts to read the config.
 const RETRY: Duration = Duration::from_secs(1);
@@ -93,7 +93,8 @@ impl Agent {
             datastore: self.store.describe(),
             connected: feeds.network_status().last_error.is_none(),
             in_sync: feeds.network_in_sync,
-            revision: feeds.live.revision(),
+            last_contact: feeds.network_status().last_contact,
+            heard: Heard { revision: feeds.heard(), at: None },
             degraded: vec![reason],
             complaints: feeds.live.complaints().take(crate::status::MAX_COMPLAINTS).cloned().collect(),
             complaints_total: feeds.live.complaints().count(),

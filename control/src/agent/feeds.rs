@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::hold::Hold;
 use crate::datastore::syncer::{Batch, SyncStatus, Syncer};
-use crate::datastore::{Change, Datastore};
+use crate::datastore::{Change, Datastore, Revision};
 use crate::model::calico::keys::WORKLOAD_ENDPOINTS;
 use crate::model::flannel::Prefix;
 use crate::state::{ConfigState, State};
@@ -32,6 +32,23 @@ pub(super) enum Feed {
     Workloads,
 }
 
+/// How far one stream has been read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Reached {
+    /// Something of this revision has been heard.
+    heard: Revision,
+    /// Nothing up to this revision is missing.
+    complete: Revision,
+}
+
+impl Reached {
+    /// Revisions of a history that was lost mean nothing any more, whichever stream they came from.
+    fn limit(&mut self, revision: Revision) {
+        self.heard = self.heard.min(revision);
+        self.complete = self.complete.min(revision);
+    }
+}
+
 /// Both streams and what they add up to.
 pub(super) struct Feeds {
     network: Syncer,
@@ -39,6 +56,8 @@ pub(super) struct Feeds {
     config_key: String,
     /// What the datastore holds, as far as it has been read.
     pub(super) live: State,
+    network_reached: Reached,
+    workloads_reached: Reached,
     /// The network has been read completely once.
     pub(super) network_in_sync: bool,
     /// Since when.
@@ -66,6 +85,8 @@ impl Feeds {
             workloads: Syncer::start(Arc::clone(store), &[WORKLOAD_ENDPOINTS], seed.wrapping_add(1 << 32)),
             config_key,
             live: State::new(nodename, prefix),
+            network_reached: Reached::default(),
+            workloads_reached: Reached::default(),
             network_in_sync: false,
             network_since: None,
             workloads_in_sync: false,
@@ -116,6 +137,11 @@ impl Feeds {
             self.hold = Some(Hold::wiped(self.live.clone()));
         }
         self.live.apply(&batch.changes);
+        if batch.revision_went_back {
+            self.network_reached.limit(batch.revision);
+            self.workloads_reached.limit(batch.revision);
+        }
+        let reached = Reached { heard: batch.revision, complete: batch.complete };
         match feed {
             Feed::Network => {
                 self.network_in_sync |= batch.in_sync;
@@ -123,14 +149,38 @@ impl Feeds {
                     self.network_since.get_or_insert_with(Instant::now);
                 }
                 self.histories_lost += u64::from(batch.revision_went_back);
-                self.live.reached(batch.revision);
+                self.network_reached = reached;
             }
-            Feed::Workloads => self.workloads_in_sync |= batch.in_sync,
+            Feed::Workloads => {
+                self.workloads_in_sync |= batch.in_sync;
+                self.workloads_reached = reached;
+            }
         }
+        self.live.reached(self.heard());
         let own = |change: &&Change| Some(&change.key) == self.own_key.as_ref();
         if let Some(change) = batch.changes.iter().rfind(own) {
             self.own_change = Some(change.clone());
         }
+    }
+
+    /// The highest revision that any stream has heard of.
+    pub(super) fn heard(&self) -> Revision {
+        self.network_reached.heard.max(self.workloads_reached.heard)
+    }
+
+    /// Nothing that was written up to this revision is missing in what is in force; 0 while something older than the
+    /// datastore's content is in force, too.
+    pub(super) fn complete_to(&self) -> Revision {
+        if self.hold.is_some() {
+            return 0;
+        }
+        self.network_reached.complete.min(self.workloads_reached.complete)
+    }
+
+    /// Somebody wants to know whether everything up to `revision` has been read: streams that cannot tell find out.
+    pub(super) fn ask(&self, revision: Revision) {
+        self.network.ask(revision);
+        self.workloads.ask(revision);
     }
 
     /// When workloads have been waited for long enough, though they have not been read; `None` before the network has

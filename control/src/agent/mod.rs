@@ -38,7 +38,7 @@ use tokio::sync::watch;
 pub use host::{Host, KernelHost};
 pub use keeper::Clock;
 
-use crate::datastore::Datastore;
+use crate::datastore::{Datastore, Revision};
 use crate::edge::Edge;
 use crate::flannel::{JoinError, RenewMargin};
 use crate::host::{SelectError, Wanted};
@@ -100,6 +100,25 @@ pub struct Observer {
     pub status: watch::Receiver<Status>,
     /// What was published last; the default value before anything was.
     pub specs: watch::Receiver<Arc<NodeSpec>>,
+    asked: watch::Sender<Revision>,
+}
+
+impl Observer {
+    /// Watches these. The receiver is told what is asked.
+    pub fn new(
+        status: watch::Receiver<Status>,
+        specs: watch::Receiver<Arc<NodeSpec>>,
+    ) -> (Self, watch::Receiver<Revision>) {
+        let (asked, asks) = watch::channel(0);
+        (Self { status, specs, asked }, asks)
+    }
+
+    /// Asks the datastore whether everything up to `revision` has been read, where that is not known. The answer shows
+    /// in [`crate::status::InForce::complete`], if there is one. Not for every moment: a datastore has to look at all
+    /// keys for it.
+    pub fn ask(&self, revision: Revision) {
+        self.asked.send_replace(revision);
+    }
 }
 
 /// The control task before it runs.
@@ -112,6 +131,7 @@ pub struct Agent {
     clock: Clock,
     status: watch::Sender<Status>,
     specs: watch::Sender<Arc<NodeSpec>>,
+    asked: watch::Receiver<Revision>,
 }
 
 impl Agent {
@@ -125,9 +145,10 @@ impl Agent {
     ) -> (Self, Observer) {
         let (status, statuses) = watch::channel(Status { datastore: store.describe(), ..Status::default() });
         let (specs, published) = watch::channel(Arc::default());
+        let (observer, asked) = Observer::new(statuses, published);
         let clock: Clock = Arc::new(crate::flannel::renewal::boot_time);
-        let agent = Self { options, store, host, edge, publisher, clock, status, specs };
-        (agent, Observer { status: statuses, specs: published })
+        let agent = Self { options, store, host, edge, publisher, clock, status, specs, asked };
+        (agent, observer)
     }
 
     /// Measures lease times by this clock instead of the kernel's.

@@ -5,13 +5,19 @@ use super::keeper::Condition;
 use super::running::Running;
 use crate::model::flannel::Backend;
 use crate::state::ConfigState;
-use crate::status::{LeaseStatus, MAX_COMPLAINTS, OverlayStatus, Reason, Status, UnderlayStatus};
+use crate::status::{Heard, LeaseStatus, MAX_COMPLAINTS, OverlayStatus, Reason, Status, UnderlayStatus};
 
 impl Running {
+    /// What has been read and is about to be put in force: that may take a while, during which it shows.
+    pub(super) fn report_heard(&mut self) {
+        let heard = self.feeds.heard();
+        self.agent.status.send_if_modified(|current| current.heard.advance(heard));
+    }
+
     pub(super) fn report(&mut self) {
         self.device_worked |= self.device_sender.is_none() && self.device_trouble.borrow().is_none();
         self.network_error = self.feeds.network_status().last_error;
-        let status = self.status();
+        let (mut status, heard) = (self.status(), self.feeds.heard());
         self.agent.status.send_if_modified(|current| {
             // By code: an outage says something else at each attempt.
             let known = |reason: &&Reason| current.degraded.iter().any(|old| old.code() == reason.code());
@@ -21,6 +27,8 @@ impl Running {
             if current.ready != status.ready {
                 tracing::info!(ready = status.ready, "readiness changed");
             }
+            status.heard = current.heard;
+            status.heard.advance(heard);
             let news = *current != status;
             *current = status;
             news
@@ -44,7 +52,9 @@ impl Running {
             datastore: self.agent.store.describe(),
             connected: network.last_error.is_none() && network.last_contact.is_some(),
             in_sync: self.feeds.network_in_sync,
-            revision: self.revision,
+            last_contact: network.last_contact,
+            heard: Heard::default(),
+            in_force: self.in_force,
             published_generation: self.generation,
             lease: Some(LeaseStatus {
                 subnet: subnets.v4,

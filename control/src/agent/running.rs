@@ -28,6 +28,7 @@ use crate::host::{self, Desired, External, HostView, Outcome, keep};
 use crate::model::flannel::{Backend, NetworkConfig, Subnets};
 use crate::resolve::{NodeFacts, Resolved, desired, edge_plan, resolve};
 use crate::state::{Complaint, ConfigState};
+use crate::status::InForce;
 
 /// Pause between hearing of a change and acting on it: changes come in groups, and one table serves them all.
 const COALESCE: Duration = Duration::from_millis(10);
@@ -115,8 +116,9 @@ pub(super) struct Running {
     /// What the network's stream suffered from when last reported.
     pub(super) network_error: Option<String>,
     remembered: bool,
-    /// Revision of the datastore that is in force.
-    pub(super) revision: Revision,
+    asked: watch::Receiver<Revision>,
+    /// What was published and steered last.
+    pub(super) in_force: Option<InForce>,
     pub(super) generation: u64,
     pub(super) published: Option<Arc<NodeSpec>>,
     pub(super) complaints: Vec<Complaint>,
@@ -177,7 +179,8 @@ impl Running {
         };
         Self {
             views: agent.host.views(),
-            revision: 0,
+            asked: agent.asked.clone(),
+            in_force: None,
             generation: agent.publisher.current().generation,
             agent,
             joined,
@@ -212,6 +215,7 @@ impl Running {
             self.react().await;
             self.report();
             self.wait().await;
+            self.report_heard();
         }
     }
 
@@ -229,10 +233,12 @@ impl Running {
         if !self.may_publish() {
             return;
         }
+        let (revision, complete) = (self.feeds.heard(), self.feeds.complete_to());
         let (spec, wanted, plan) = self.resolve().await;
         self.publish(spec);
         self.configure_device(wanted).await;
         self.steer(plan).await;
+        self.put_in_force(revision, complete);
         self.write_subnet_file();
         // What is held is saved already, and what is there now is not the whole of it.
         let whole = self.feeds.hold.is_none();
@@ -300,7 +306,6 @@ impl Running {
         let options = &self.agent.options;
         let facts = self.joined.facts(&self.external, &view, &on_link, &options.device, options.settings);
         let Resolved { spec, complaints, superseded } = resolve(&state, &facts);
-        self.revision = state.revision();
         let (wanted, plan) = (desired(&facts, &spec), edge_plan(&facts, &spec));
         self.complaints = self.joined.duplicate.iter().cloned().chain(complaints).collect();
         self.superseded = superseded;
@@ -331,6 +336,14 @@ impl Running {
         let spec = Arc::new(spec);
         self.published = Some(Arc::clone(&spec));
         self.agent.specs.send_replace(spec);
+    }
+
+    /// A revision that changed nothing is in force once that has been found out: with the tables there were before.
+    fn put_in_force(&mut self, revision: Revision, complete: Revision) {
+        let generation = self.generation;
+        let same = |old: &InForce| (old.revision, old.generation) == (revision, generation);
+        let since = self.in_force.filter(same).map_or_else(Instant::now, |old| old.since);
+        self.in_force = Some(InForce { revision, complete, generation, since });
     }
 
     /// The first time waits for the outcome, so that the node is not called ready before; later `keep` does it.
@@ -417,14 +430,18 @@ impl Running {
     /// Until there is something to do.
     async fn wait(&mut self) {
         let due = self.due();
-        tokio::select! {
-            batch = self.feeds.next() => self.feeds.take(batch),
-            _ = self.views.changed() => self.on_link.doubt(),
-            _ = self.reports.changed() => return,
-            _ = self.device_trouble.changed() => return,
-            // An outage brings no batch, but it has to be said.
-            () = outage_changed(&mut self.network, &self.network_error) => return,
-            () = tokio::time::sleep_until(due) => return,
+        loop {
+            tokio::select! {
+                batch = self.feeds.next() => break self.feeds.take(batch),
+                _ = self.views.changed() => break self.on_link.doubt(),
+                _ = self.reports.changed() => return,
+                _ = self.device_trouble.changed() => return,
+                // The answer will be a batch.
+                Ok(()) = self.asked.changed() => self.feeds.ask(*self.asked.borrow_and_update()),
+                // An outage brings no batch, but it has to be said.
+                () = outage_changed(&mut self.network, &self.network_error) => return,
+                () = tokio::time::sleep_until(due) => return,
+            }
         }
         tokio::time::sleep(COALESCE).await;
         self.feeds.drain();

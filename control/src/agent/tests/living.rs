@@ -17,7 +17,8 @@ async fn peers_come_change_and_go() {
     world.put(&key, &vxlan_lease("192.0.2.77", 1)).await;
     settle().await;
     assert_eq!(node.tables.load().generation, generation);
-    assert_eq!(node.status().revision, world.store.revision());
+    let in_force = node.status().in_force.unwrap();
+    assert_eq!((in_force.revision, in_force.generation), (world.store.revision(), generation));
 
     world.put(&key, &vxlan_lease("192.0.2.77", 2)).await;
     settle().await;
@@ -244,4 +245,40 @@ async fn without_permission_to_read_workloads_the_node_forwards_all_the_same() {
     assert_eq!(node.codes(), ["no_workloads"]);
     assert!(node.status().degraded[0].to_string().contains("permission denied"));
     assert!(node.reaches("10.244.77.0/24", "192.0.2.77"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revision_is_in_force_once_every_stream_is_known_to_have_read_it() {
+    let world = World::with_config(VXLAN).await;
+    let mut node = world.start();
+    node.until_ready().await;
+    world.put(&lease_key("10.244.77.0-24"), &vxlan_lease("192.0.2.77", 1)).await;
+    settle().await;
+    let revision = world.store.revision();
+    let in_force = node.status().in_force.unwrap();
+    assert_eq!(in_force.revision, revision);
+    assert!(in_force.complete < revision, "workloads may have changed, too, for all that is known");
+
+    node.observer.ask(revision);
+    settle().await;
+    let told = node.status().in_force.unwrap();
+    assert_eq!((told.revision, told.complete), (revision, revision));
+    assert_eq!(
+        (told.generation, told.since),
+        (in_force.generation, in_force.since),
+        "nothing else has changed"
+    );
+
+    // A revision of no concern to us, and one that changes nothing.
+    world.put("/elsewhere", "x").await;
+    world.put(&lease_key("10.244.77.0-24"), &vxlan_lease("192.0.2.77", 1)).await;
+    node.observer.ask(revision + 2);
+    settle().await;
+    let later = node.status().in_force.unwrap();
+    assert_eq!((later.complete, later.generation), (revision + 2, in_force.generation));
+    assert_eq!(node.status().heard.revision, revision + 2);
+
+    node.observer.ask(revision + 100);
+    settle().await;
+    assert_eq!(node.status().in_force.unwrap().complete, revision + 2, "nobody has written that yet");
 }

@@ -71,6 +71,7 @@ async fn a_wiped_store(wiped: bool) {
     node.until("told", |s| s.degraded.iter().any(|r| r.code() == "datastore_wiped")).await;
     world.pass(Duration::from_secs(1200)).await;
     assert_eq!(node.spec(), spec, "forwarding as before");
+    assert_eq!(node.status().in_force.unwrap().complete, 0, "which is not what the datastore says");
     assert_eq!(
         world.store.list(NETWORK).await.unwrap().entries,
         [],

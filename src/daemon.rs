@@ -19,13 +19,13 @@ use sd_notify::NotifyState;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::config::{Config, DatastoreChoice};
 use crate::edge::{KernelEdge, chain};
 use crate::instance::{Instance, InstanceError};
 use crate::observe::inspector::Inspector;
-use crate::observe::{admin, health, http, metrics, protocol};
+use crate::observe::{admin, enforced, health, http, metrics, protocol};
 use crate::ports::{ChosenPort, OpenPorts, PortError};
 use crate::supervise::{Ended, Event, Listener, Part, ended};
 use crate::worker_thread::{Plan, Workers};
@@ -126,8 +126,8 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
             chosen,
             workers: handles,
             tables,
-            spec: control.observer.specs.clone(),
-            status: control.observer.status.clone(),
+            control: control.observer.clone(),
+            waiting: Arc::new(Semaphore::new(enforced::MAX_WAITING)),
         };
         live(config, inspector, control, &ended, &listener, &ports.device)
     });

@@ -51,6 +51,8 @@ pub enum Order {
     Strays(Vec<UdpReceiver>),
     /// Say which flows you have, at most so many.
     Flows(usize, oneshot::Sender<Vec<FlowInfo>>),
+    /// Take over the newest tables, even if there is nothing to do with them yet, and say which generation that is.
+    Look(oneshot::Sender<u64>),
     /// Come to an end.
     Stop,
 }
@@ -308,6 +310,11 @@ impl Turn {
                 self.access.set_fallback(strays);
                 self.access.fallback().for_each(|socket| watch(&mut self.waiter, socket));
             }
+            Order::Look(reply) => {
+                let generation = self.tables.load().generation;
+                self.counters.seen_generation.set(generation);
+                let _ = reply.send(generation);
+            }
             Order::Flows(limit, reply) => {
                 // Whoever asked may have given up.
                 let _ = reply.send(worker.flows(limit, coarse_ms()));
@@ -320,5 +327,76 @@ impl Turn {
 fn watch(waiter: &mut Waiter, socket: std::os::fd::BorrowedFd<'_>) {
     if let Err(error) = waiter.watch(socket) {
         tracing::error!(%error, "cannot wait for a UDP socket; it is looked at every {SLEEP_MS} ms only");
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    //! Workers that do nothing but look at tables: for tests of those who give orders.
+
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use crossbeam::channel::TryRecvError;
+
+    use super::*;
+
+    /// The other end of a handle.
+    pub struct Fake {
+        counters: Arc<Counters>,
+        /// What `Look` is answered with; `None` = never.
+        generation: Arc<Mutex<Option<u64>>>,
+    }
+
+    impl Fake {
+        /// A worker and its handle: a task of the current runtime, which looks for orders every millisecond of the
+        /// runtime's clock and ends with the handle.
+        pub fn new(index: u32) -> (WorkerHandle, Self) {
+            let (orders, taken) = bounded::<Order>(ORDERS);
+            let waiter = Waiter::new().unwrap();
+            let counters = Arc::new(Counters::default());
+            let handle = WorkerHandle {
+                index,
+                counters: Arc::clone(&counters),
+                access: Arc::default(),
+                underlay: Arc::default(),
+                core: Arc::new(AtomicU32::new(NO_CORE)),
+                orders,
+                wake: waiter.wake_handle(),
+            };
+            let generation = Arc::default();
+            let fake = Self { counters, generation: Arc::clone(&generation) };
+            let seen = Arc::clone(&fake.counters);
+            tokio::spawn(async move {
+                let _waiter = waiter;
+                let mut unanswered = Vec::new();
+                loop {
+                    match taken.try_recv() {
+                        Ok(Order::Look(reply)) => match *generation.lock().unwrap() {
+                            Some(generation) => {
+                                seen.seen_generation.set(generation);
+                                let _ = reply.send(generation);
+                            }
+                            None => unanswered.push(reply),
+                        },
+                        Ok(_) => {}
+                        Err(TryRecvError::Empty) => tokio::time::sleep(Duration::from_millis(1)).await,
+                        Err(TryRecvError::Disconnected) => return,
+                    }
+                }
+            });
+            (handle, fake)
+        }
+
+        /// It has used this generation for a packet.
+        pub fn sees(&self, generation: u64) {
+            self.counters.seen_generation.set(generation);
+            self.answers(generation);
+        }
+
+        /// It sleeps, and will say this generation when it is told to look.
+        pub fn answers(&self, generation: u64) {
+            *self.generation.lock().unwrap() = Some(generation);
+        }
     }
 }

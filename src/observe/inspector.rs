@@ -3,18 +3,22 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use canal_control::agent::Observer;
 use canal_control::status::Status;
 use canal_dataplane::offload::Caps;
 use canal_dataplane::port::PortStats;
 use canal_dataplane::spec::NodeSpec;
 use canal_dataplane::tables::{Reader, Tables};
 use canal_io::clock::coarse_ms;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::Instant as Moment;
 
+use super::enforced;
 use super::health::Readiness;
 use super::metrics::Facts;
 use super::protocol::{
-    DatastoreView, FlowView, LeaseView, MAX_FLOWS, PortView, Reply, Request, Response, StatusView, WorkerView,
+    DatastoreView, FlowView, LeaseView, MAX_FLOWS, MAX_PATIENCE_MS, PortView, Reply, Request, Response,
+    StatusView, WorkerView,
 };
 use super::views;
 use crate::ports::{Chosen, ChosenPort, UnderlayPort};
@@ -22,6 +26,9 @@ use crate::worker_thread::{Order, WorkerHandle};
 
 /// How long a worker may take to list its flows: it does so between two batches.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long workers may take to look at the newest tables before a status says that they are late.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Looks at everything.
 #[derive(Clone)]
@@ -42,10 +49,10 @@ pub struct Inspector {
     pub workers: Arc<[WorkerHandle]>,
     /// The tables in force.
     pub tables: Reader,
-    /// What they were made from.
-    pub spec: watch::Receiver<Arc<NodeSpec>>,
-    /// How the control side is.
-    pub status: watch::Receiver<Status>,
+    /// The control side: how it is, and what the tables were made from.
+    pub control: Observer,
+    /// Places for clients that wait; [`enforced::MAX_WAITING`].
+    pub waiting: Arc<Semaphore>,
 }
 
 impl Inspector {
@@ -67,7 +74,15 @@ impl Inspector {
                 let workers = self.workers.iter().map(|worker| &*worker.counters);
                 Reply::Generation(views::generation(&self.tables(), workers))
             }
-            Request::Status => Reply::Status(Box::new(self.status())),
+            Request::Status => Reply::Status(Box::new(self.status_now().await)),
+            Request::Enforced { revision, patience_ms } => {
+                let patience = Duration::from_millis(patience_ms.min(MAX_PATIENCE_MS));
+                let (status, ask) = (self.control.status.clone(), |wanted| self.control.ask(wanted));
+                let places = Arc::clone(&self.waiting);
+                Reply::Enforced(
+                    enforced::wait_in_turn(places, revision, patience, status, &self.workers, ask).await,
+                )
+            }
         };
         Response::Ok(reply)
     }
@@ -96,7 +111,7 @@ impl Inspector {
     }
 
     fn spec(&self) -> Arc<NodeSpec> {
-        Arc::clone(&self.spec.borrow())
+        Arc::clone(&self.control.specs.borrow())
     }
 
     fn tables(&self) -> Arc<Tables> {
@@ -139,12 +154,20 @@ impl Inspector {
         Ok(flows)
     }
 
+    /// How the daemon is, with every worker awake: one that sleeps uses new tables as soon as it has a packet, so that
+    /// what it has not seen yet means nothing.
+    async fn status_now(&self) -> StatusView {
+        let generation = self.control.status.borrow().published_generation;
+        enforced::late(&self.workers, generation, Moment::now() + LOOK).await;
+        self.status()
+    }
+
     /// How the daemon is, as a whole.
     pub fn status(&self) -> StatusView {
-        let control = self.status.borrow().clone();
+        let control = self.control.status.borrow().clone();
         let chosen = self.chosen.get();
-        let seen = self.workers.iter().map(|worker| worker.counters.seen_generation.get());
-        let mut view = control_view(&control, seen);
+        let seen = self.workers.iter().map(|w| (w.index, w.counters.seen_generation.get()));
+        let mut view = control_view(&control, seen, Moment::now());
         view.version = env!("CARGO_PKG_VERSION").into();
         view.pid = std::process::id();
         view.uptime_s = self.started.elapsed().as_secs();
@@ -186,9 +209,10 @@ fn udp_port(worker: u32, chosen: &Chosen) -> PortView {
 
 /// What control side and workers say together. Ready = the control side says so, and every worker has seen what it
 /// published.
-fn control_view(control: &Status, seen: impl Iterator<Item = u64>) -> StatusView {
+fn control_view(control: &Status, seen: impl Iterator<Item = (u32, u64)>, now: Moment) -> StatusView {
     let mut reasons: Vec<String> = control.degraded.iter().map(ToString::to_string).collect();
-    let late = seen.filter(|seen| *seen < control.published_generation).count();
+    let datastore = datastore(control, seen, now);
+    let late = datastore.late_workers.len();
     if late > 0 {
         reasons.push(format!(
             "{late} of the workers do not use generation {} yet",
@@ -203,15 +227,30 @@ fn control_view(control: &Status, seen: impl Iterator<Item = u64>) -> StatusView
     StatusView {
         ready: control.ready && late == 0,
         reasons,
-        datastore: DatastoreView {
-            name: control.datastore.clone(),
-            connected: control.connected,
-            in_sync: control.in_sync,
-            revision: u64::try_from(control.revision).unwrap_or(0),
-        },
+        datastore,
         lease: lease(control),
         complaints,
         ..StatusView::default()
+    }
+}
+
+/// The datastore, and how far what it says is enforced.
+fn datastore(control: &Status, seen: impl Iterator<Item = (u32, u64)>, now: Moment) -> DatastoreView {
+    let number = |revision: i64| u64::try_from(revision).unwrap_or(0);
+    let since = |then: Moment| u64::try_from((now - then).as_millis()).unwrap_or(u64::MAX);
+    let (heard, in_force) = (control.heard, control.in_force);
+    let behind = in_force.is_none_or(|in_force| in_force.revision != heard.revision);
+    DatastoreView {
+        name: control.datastore.clone(),
+        connected: control.connected,
+        in_sync: control.in_sync,
+        silent_ms: control.last_contact.map(since),
+        revision: number(heard.revision),
+        in_force: in_force.map_or(0, |in_force| number(in_force.revision)),
+        complete: in_force.map_or(0, |in_force| number(in_force.complete)),
+        in_force_ms: in_force.map(|in_force| since(in_force.since)),
+        behind_ms: heard.at.filter(|_| behind).map_or(0, since),
+        late_workers: seen.filter(|(_, seen)| *seen < control.published_generation).map(|(w, _)| w).collect(),
     }
 }
 
@@ -232,24 +271,48 @@ fn lease(control: &Status) -> Option<LeaseView> {
 
 #[cfg(test)]
 mod tests {
-    use canal_control::status::Reason;
+    use canal_control::status::{InForce, Reason};
 
     use super::*;
 
     #[test]
     fn a_worker_that_has_not_seen_the_tables_is_a_reason_not_to_be_ready() {
         let control = Status { ready: true, published_generation: 3, ..Status::default() };
-        let view = control_view(&control, [3, 3].into_iter());
+        let view = control_view(&control, [(0, 3), (1, 3)].into_iter(), Moment::now());
         assert_eq!((view.ready, view.reasons), (true, vec![]));
-        let view = control_view(&control, [3, 2].into_iter());
+        let view = control_view(&control, [(0, 3), (1, 2)].into_iter(), Moment::now());
         let reason = "1 of the workers do not use generation 3 yet".to_owned();
         assert_eq!((view.ready, view.reasons), (false, vec![reason]));
+        assert_eq!(view.datastore.late_workers, [1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_been_read_is_told_from_what_is_in_force() {
+        let mut control = Status::default();
+        let view = |control: &Status| datastore(control, std::iter::empty(), Moment::now());
+        assert_eq!(view(&control), DatastoreView::default(), "nothing is known of an empty one");
+
+        control.heard.advance(7);
+        tokio::time::advance(Duration::from_millis(30)).await;
+        let shown = view(&control);
+        assert_eq!((shown.revision, shown.in_force, shown.behind_ms), (7, 0, 30));
+
+        control.in_force = Some(InForce { revision: 7, complete: 5, generation: 2, since: Moment::now() });
+        control.last_contact = Some(Moment::now());
+        tokio::time::advance(Duration::from_millis(40)).await;
+        let shown = view(&control);
+        assert_eq!((shown.in_force, shown.complete, shown.behind_ms), (7, 5, 0));
+        assert_eq!((shown.in_force_ms, shown.silent_ms), (Some(40), Some(40)));
+
+        control.heard.advance(9);
+        tokio::time::advance(Duration::from_millis(5)).await;
+        assert_eq!((view(&control).revision, view(&control).in_force, view(&control).behind_ms), (9, 7, 5));
     }
 
     #[test]
     fn degraded_is_no_hindrance_to_being_ready() {
         let control = Status { ready: true, degraded: vec![Reason::LeaseContended], ..Status::default() };
-        let view = control_view(&control, std::iter::empty());
+        let view = control_view(&control, std::iter::empty(), Moment::now());
         assert!(view.ready);
         assert_eq!(view.reasons, [Reason::LeaseContended.to_string()]);
     }

@@ -115,7 +115,12 @@ fn state(text: &mut Text, facts: &Facts) {
     gauge("canal_routes", "Routes to other nodes and of own subnets.", facts.routes as u64);
     gauge("canal_vteps", "Remote tunnel end points.", facts.vteps as u64);
     gauge("canal_generation", "Table generation published last.", facts.generation.generation);
-    gauge("canal_revision", "Datastore revision of that generation.", facts.generation.revision);
+    gauge("canal_revision", "Datastore revision that is in force.", status.datastore.in_force);
+    gauge(
+        "canal_revision_complete",
+        "Datastore revision up to which nothing is known to be missing.",
+        status.datastore.complete,
+    );
     gauge("canal_ready", "1 when the daemon is ready, else 0.", u64::from(status.ready));
     gauge(
         "canal_datastore_connected",
@@ -128,6 +133,11 @@ fn state(text: &mut Text, facts: &Facts) {
         u64::from(status.datastore.in_sync),
     );
     gauge("canal_datastore_revision", "Datastore revision read last.", status.datastore.revision);
+    gauge(
+        "canal_late_workers",
+        "Workers behind that generation.",
+        status.datastore.late_workers.len() as u64,
+    );
     gauge("canal_complaints", "Values in the datastore that cannot be used.", status.complaints.len() as u64);
     gauge("canal_uptime_seconds", "Seconds since the daemon started.", status.uptime_s);
     gauge("canal_lease_held", "1 when this node has a lease, else 0.", u64::from(status.lease.is_some()));
@@ -138,6 +148,20 @@ fn state(text: &mut Text, facts: &Facts) {
     );
     if let Some(seconds) = status.lease.as_ref().and_then(|lease| lease.expires_in_s) {
         text.sample(&[], seconds);
+    }
+    text.head(
+        "canal_revision_behind_seconds",
+        "gauge",
+        "How long something that has been read is not in force; 0 = everything is.",
+    );
+    text.seconds(status.datastore.behind_ms);
+    text.head(
+        "canal_datastore_silent_seconds",
+        "gauge",
+        "Since the datastore last said anything; absent before the first answer.",
+    );
+    if let Some(silent) = status.datastore.silent_ms {
+        text.seconds(silent);
     }
     text.head("canal_build_info", "gauge", "Always 1; the version is in the label.");
     text.sample(&[("version", &status.version), ("port", &status.port)], 1);
@@ -163,6 +187,14 @@ impl Text {
         } else {
             line(&mut self.0, format_args!("{name}{{{}}} {value}", labels.join(",")));
         }
+    }
+}
+
+impl Text {
+    /// A sample without labels of so many milliseconds.
+    fn seconds(&mut self, milliseconds: u64) {
+        let name = &self.1;
+        line(&mut self.0, format_args!("{name} {}.{:03}", milliseconds / 1000, milliseconds % 1000));
     }
 }
 
@@ -200,12 +232,19 @@ mod tests {
                 ..PortView::default()
             }],
             drops: views::drops(counters.iter()),
-            generation: GenerationView { generation: 3, revision: 12, complete: true, workers: vec![3, 3] },
+            generation: GenerationView { generation: 3, revision: 11, complete: true, workers: vec![3, 3] },
             status: StatusView {
                 ready: true,
                 version: "0.1\"x\\".into(),
                 port: "tap".into(),
-                datastore: DatastoreView { connected: true, ..DatastoreView::default() },
+                datastore: DatastoreView {
+                    connected: true,
+                    silent_ms: Some(1_020),
+                    in_force: 12,
+                    behind_ms: 7,
+                    late_workers: vec![1],
+                    ..DatastoreView::default()
+                },
                 lease: Some(LeaseView { expires_in_s: Some(86_000), ..LeaseView::default() }),
                 ..StatusView::default()
             },
@@ -244,7 +283,7 @@ mod tests {
             }
             let (series, value) = line.rsplit_once(' ').unwrap();
             assert_eq!(series.split('{').next().unwrap(), name, "{line}");
-            value.parse::<u64>().unwrap();
+            value.parse::<f64>().unwrap();
         }
         for sample in [
             "canal_worker_received_frames_total{worker=\"0\"} 5\n",
@@ -252,6 +291,10 @@ mod tests {
             "canal_lease_expires_in_seconds 86000\n",
             "canal_generation 3\n",
             "canal_datastore_connected 1\n",
+            "canal_datastore_silent_seconds 1.020\n",
+            "canal_revision 12\n",
+            "canal_revision_behind_seconds 0.007\n",
+            "canal_late_workers 1\n",
             "canal_build_info{version=\"0.1\\\"x\\\\\",port=\"tap\"} 1\n",
         ] {
             assert!(text.contains(sample), "{sample}\n{text}");

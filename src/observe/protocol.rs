@@ -18,6 +18,9 @@ pub const MAX_RESPONSE: u64 = 64 << 20;
 /// Most flows one request may ask for: each worker collects them between two batches.
 pub const MAX_FLOWS: usize = 65_536;
 
+/// Longest wait of one request for a revision: who wants to wait longer asks again.
+pub const MAX_PATIENCE_MS: u64 = 5000;
+
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "show", rename_all = "snake_case", deny_unknown_fields)]
@@ -45,6 +48,13 @@ pub enum Request {
     Generation,
     /// Is the daemon well?
     Status,
+    /// Does every worker enforce this revision? Answered when it does, when it cannot, or after `patience_ms`.
+    Enforced {
+        /// Revision of the datastore.
+        revision: u64,
+        /// How long the answer may take, up to [`MAX_PATIENCE_MS`].
+        patience_ms: u64,
+    },
 }
 
 /// What comes back.
@@ -72,6 +82,7 @@ pub enum Reply {
     Workers(Vec<WorkerView>),
     Generation(GenerationView),
     Status(Box<StatusView>),
+    Enforced(EnforcedView),
 }
 
 /// One queue of a kernel port.
@@ -238,7 +249,8 @@ pub struct WorkerView {
 pub struct GenerationView {
     /// Published last.
     pub generation: u64,
-    /// Datastore revision it was made from.
+    /// Datastore revision it was made from. Later revisions that changed nothing are in force with it, too: see
+    /// [`DatastoreView::in_force`].
     pub revision: u64,
     /// False while everything is dropped for want of a complete picture.
     pub complete: bool,
@@ -282,8 +294,44 @@ pub struct DatastoreView {
     pub connected: bool,
     /// A complete picture has been read since the start.
     pub in_sync: bool,
+    /// Milliseconds since it last said anything. A healthy one may have nothing to say for minutes.
+    pub silent_ms: Option<u64>,
     /// Revision read last.
     pub revision: u64,
+    /// Revision that the published tables were made from; 0 = none.
+    pub in_force: u64,
+    /// Nothing that was written up to this revision is missing in them, as far as the datastore has been asked: what
+    /// `canal wait` goes by. 0 while it is not known, or something older is in force, too.
+    pub complete: u64,
+    /// Milliseconds since `in_force` is what it is.
+    pub in_force_ms: Option<u64>,
+    /// Milliseconds since something has been read that is not in force yet; 0 = everything is.
+    pub behind_ms: u64,
+    /// Workers that do not use the tables published last yet.
+    pub late_workers: Vec<u32>,
+}
+
+/// Whether a revision is enforced.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnforcedView {
+    /// The revision that was asked for.
+    pub revision: u64,
+    /// Every worker enforces it, or a later one.
+    pub enforced: bool,
+    /// It is not, and waiting will not help: see the reasons.
+    pub degraded: bool,
+    /// What the published tables were made from, as in [`DatastoreView`].
+    pub in_force: u64,
+    /// As in [`DatastoreView`].
+    pub complete: u64,
+    /// Revision read last.
+    pub read: u64,
+    /// Table generation that enforces it.
+    pub generation: u64,
+    /// Workers that do not use these tables yet.
+    pub late_workers: Vec<u32>,
+    /// Why not, the most important first.
+    pub reasons: Vec<String>,
 }
 
 /// This node's share of the network.

@@ -1,6 +1,7 @@
 //! The command line of `canal`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use canal::observe::protocol::{MAX_FLOWS, Request};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -22,6 +23,19 @@ pub enum Command {
     Show(Show),
     /// Is the daemon well? Exit status 0: yes, 1: no (and why), 2: it does not answer
     Status {
+        /// How to print
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Format,
+    },
+    /// Until every worker of this host enforces a revision of the datastore. Exit status 0: they do, 1: not in time, or
+    /// something hinders it (and what), 2: the daemon does not answer
+    Wait {
+        /// The datastore's revision, as etcd gives it for a write
+        #[arg(long = "rev", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        revision: u64,
+        /// How long at most: a number with ms, s or m
+        #[arg(long, default_value = "30s", value_parser = duration)]
+        timeout: Duration,
         /// How to print
         #[arg(short, long, value_enum, default_value = "table")]
         output: Format,
@@ -81,6 +95,20 @@ pub enum Format {
     Json,
 }
 
+/// `250ms`, `30s`, `2m`; a number alone is seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let number: u64 = number.parse().map_err(|_| "a number with ms, s or m is needed".to_owned())?;
+    let milliseconds = match unit {
+        "ms" => Some(number),
+        "" | "s" => number.checked_mul(1000),
+        "m" => number.checked_mul(60_000),
+        _ => return Err(format!("{unit:?} is none of ms, s and m")),
+    };
+    milliseconds.map(Duration::from_millis).ok_or_else(|| "that is too long".to_owned())
+}
+
 impl Show {
     /// What has to be asked.
     pub fn requests(&self) -> Vec<Request> {
@@ -133,6 +161,20 @@ mod tests {
             assert_eq!((show.output, show.requests()), (Format::Json, vec![Request::Flows { limit: 7 }]));
         }
         assert!(Arguments::try_parse_from(["canal", "show", "flows", "--limit", "0"]).is_err());
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("7"), Ok(Duration::from_secs(7)));
+        for wrong in ["", "s", "1h", "1.5s", "-1s", "18446744073709551615m"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+        for line in ["canal wait", "canal wait --rev 0", "canal wait --rev x"] {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
     }
 
     #[test]

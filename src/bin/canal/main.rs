@@ -3,9 +3,11 @@
 mod arguments;
 mod explain;
 mod render;
+mod wait;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use canal::observe::client::{Client, ClientError};
 use canal::observe::protocol::{Reply, Request};
@@ -13,7 +15,7 @@ use clap::Parser;
 
 use arguments::{Arguments, Command, Format};
 
-/// `canal status`: something is wrong with the daemon.
+/// `canal status`, `canal wait`: something is wrong with the daemon.
 const DEGRADED: u8 = 1;
 
 /// Nobody answered.
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
         Command::Explain { reason } => Ok(explain::explain(reason.as_deref())),
         Command::Show(show) => show_topics(&arguments, show),
         Command::Status { output } => status(&arguments, *output),
+        Command::Wait { revision, timeout, output } => wait(&arguments, *revision, *timeout, *output),
     };
     match outcome {
         Ok((text, code)) => print(&text, code),
@@ -52,6 +55,23 @@ fn show_topics(arguments: &Arguments, show: &arguments::Show) -> Result<(String,
         Format::Table => render::tables(&replies, show.all),
     };
     Ok((text, 0))
+}
+
+fn wait(
+    arguments: &Arguments,
+    revision: u64,
+    timeout: Duration,
+    output: Format,
+) -> Result<(String, u8), ClientError> {
+    let mut client = Client::connect(&arguments.socket)?;
+    let began = Instant::now();
+    let view = wait::until_enforced(revision, timeout, &mut client, || began.elapsed())?;
+    let code = if view.enforced { 0 } else { DEGRADED };
+    let text = match output {
+        Format::Json => render::json(&[Reply::Enforced(view)]),
+        Format::Table => render::enforced(&view),
+    };
+    Ok((text, code))
 }
 
 fn status(arguments: &Arguments, output: Format) -> Result<(String, u8), ClientError> {

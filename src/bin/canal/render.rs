@@ -1,8 +1,8 @@
 //! How replies look, as tables and as JSON. Pure: replies in, text out.
 
 use canal::observe::protocol::{
-    DropView, EndpointView, FdbView, FlowView, GenerationView, PortView, Reply, RouteView, StatusView,
-    VtepView, WorkerView,
+    DatastoreView, DropView, EndpointView, EnforcedView, FdbView, FlowView, GenerationView, PortView, Reply,
+    RouteView, StatusView, VtepView, WorkerView,
 };
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
@@ -51,6 +51,7 @@ fn table(reply: &Reply, all_drops: bool) -> (&'static str, String) {
         Reply::Workers(workers) => ("workers", show_workers(workers)),
         Reply::Generation(generation) => ("generation", show_generation(generation)),
         Reply::Status(view) => ("status", status(view)),
+        Reply::Enforced(view) => ("enforced", enforced(view)),
     }
 }
 
@@ -272,7 +273,9 @@ pub fn status(view: &StatusView) -> String {
     let datastore = &view.datastore;
     let connected = if datastore.connected { "connected" } else { "not connected" };
     let sync = if datastore.in_sync { "in sync" } else { "not in sync" };
-    line("datastore", format!("{}, {connected}, {sync}, revision {}", datastore.name, datastore.revision));
+    let silent = datastore.silent_ms.map_or_else(String::new, |ms| format!(", heard of {} ago", ago(ms)));
+    line("datastore", format!("{}, {connected}, {sync}{silent}", datastore.name));
+    line("revision", revision(datastore));
     match &view.lease {
         None => line("lease", "none".into()),
         Some(lease) => {
@@ -286,6 +289,47 @@ pub fn status(view: &StatusView) -> String {
     }
     for complaint in &view.complaints {
         line("ignored", complaint.clone());
+    }
+    text
+}
+
+/// What has been read, and how far it is enforced.
+fn revision(datastore: &DatastoreView) -> String {
+    let DatastoreView { revision, in_force, in_force_ms, behind_ms, late_workers, .. } = datastore;
+    let mut text = format!("{revision} read");
+    match in_force_ms {
+        None => text.push_str(", nothing in force"),
+        Some(ms) if revision == in_force => text.push_str(&format!(", in force for {}", ago(*ms))),
+        Some(_) => text.push_str(&format!(" {} ago, {in_force} in force", ago(*behind_ms))),
+    }
+    if !late_workers.is_empty() {
+        text.push_str(&format!("; not used yet by worker {}", listed(late_workers)));
+    }
+    text
+}
+
+/// A time in the unit that says something.
+fn ago(ms: u64) -> String {
+    match ms {
+        0..1000 => format!("{ms} ms"),
+        1000..10_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
+        10_000..600_000 => format!("{} s", ms / 1000),
+        _ => format!("{} min", ms / 60_000),
+    }
+}
+
+/// `canal wait`.
+pub fn enforced(view: &EnforcedView) -> String {
+    if view.enforced {
+        return format!(
+            "revision {} is enforced by every worker (generation {})\n",
+            view.revision, view.generation
+        );
+    }
+    let why = if view.degraded { "cannot be waited for" } else { "is not enforced yet" };
+    let mut text = format!("revision {} {why}\n", view.revision);
+    for reason in &view.reasons {
+        text.push_str(&format!("  {reason}\n"));
     }
     text
 }

@@ -1,4 +1,4 @@
-use canal::observe::protocol::{DatastoreView, LeaseView};
+use canal::observe::protocol::LeaseView;
 
 use super::*;
 
@@ -209,7 +209,8 @@ not ready
 node       node-1
 daemon     canal-fwd 0.1.0, pid 7, up 5 s
 port       udp (asked for)
-datastore  etcd http://e:2379, not connected, not in sync, revision 3
+datastore  etcd http://e:2379, not connected, not in sync
+revision   3 read, nothing in force
 lease      none
 ignored    /x: not JSON
 "
@@ -227,4 +228,30 @@ ignored    /x: not JSON
     });
     assert!(status(&view).starts_with("ready\nnode "));
     assert!(status(&view).ends_with("lease      10.1.1.0/24 at 192.0.2.1, vxlan, mtu 1450, 86000 s left\n"));
+}
+
+#[test]
+fn the_status_says_how_far_what_was_read_is_enforced() {
+    let mut datastore =
+        DatastoreView { revision: 9, in_force: 9, in_force_ms: Some(12_345), ..DatastoreView::default() };
+    assert_eq!(revision(&datastore), "9 read, in force for 12 s");
+    datastore.late_workers = vec![0, 2];
+    assert_eq!(revision(&datastore), "9 read, in force for 12 s; not used yet by worker 0,2");
+    let behind = DatastoreView { in_force: 7, behind_ms: 1_250, late_workers: vec![], ..datastore };
+    assert_eq!(revision(&behind), "9 read 1.2 s ago, 7 in force");
+    assert_eq!(
+        [0, 999, 1000, 9_999, 10_000, 600_000].map(ago),
+        ["0 ms", "999 ms", "1.0 s", "9.9 s", "10 s", "10 min"]
+    );
+}
+
+#[test]
+fn waiting_ends_with_a_reason() {
+    let view = EnforcedView { revision: 7, enforced: true, generation: 3, ..EnforcedView::default() };
+    assert_eq!(enforced(&view), "revision 7 is enforced by every worker (generation 3)\n");
+    let view = EnforcedView { revision: 7, reasons: vec!["a".into(), "b".into()], ..EnforcedView::default() };
+    assert_eq!(enforced(&view), "revision 7 is not enforced yet\n  a\n  b\n");
+    assert!(
+        enforced(&EnforcedView { degraded: true, ..view }).starts_with("revision 7 cannot be waited for\n")
+    );
 }

@@ -125,7 +125,7 @@ fn without_blanks(text: &str) -> &str {
 
 /// A word that can follow a label, with its length.
 fn operator<'a>(text: &'a str) -> Option<(Token<'a>, usize)> {
-    let two = |first, second| Some(without_blanks(text.strip_prefix(first)?).strip_prefix(second)?);
+    let two = |first, second| without_blanks(text.strip_prefix(first)?).strip_prefix(second);
     // `in` ends at the end of a word: `inx` is no operator.
     let ended = |rest: &&str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
     let found: (Token<'a>, &str) = if let Some(rest) = text.strip_prefix("contains") {

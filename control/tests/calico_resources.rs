@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use canal_control::datastore::dir::Dir;
 use canal_control::datastore::{Datastore, Expect, Written};
-use canal_control::model::calico::kinds::RESOURCES_PREFIX;
+use canal_control::model::calico::keys::RESOURCES_PREFIX;
 use canal_control::resource::{Done, Kind, Mode, Resource, ResourceStore, Stamp, StoreError, prepare, read};
 use serde_json::{Value, json};
 

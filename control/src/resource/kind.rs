@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::schema::{self, Type};
-use crate::model::calico::kinds::{self, Kind as Known};
+use crate::model::calico::kind::Kind as Known;
 
 /// One kind of resource.
 #[derive(Clone, Copy)]
@@ -43,7 +43,7 @@ impl Kind {
 
     /// As a document names it.
     pub fn by_name(name: &str) -> Option<Self> {
-        let known = kinds::by_name(name).filter(|_| ALIASES.iter().any(|(listed, _)| *listed == name))?;
+        let known = Known::by_name(name).filter(|_| ALIASES.iter().any(|(listed, _)| *listed == name))?;
         Some(Self { known, shape: schema::by_name(name)? })
     }
 
@@ -53,24 +53,24 @@ impl Kind {
         let (name, _) = ALIASES.iter().find(|(name, others)| {
             name.to_lowercase() == alias
                 || others.contains(&alias.as_str())
-                || kinds::by_name(name).is_some_and(|kind| kind.plural == alias)
+                || Known::by_name(name).is_some_and(|kind| kind.plural() == alias)
         })?;
         Self::by_name(name)
     }
 
     /// `kind` in a document.
     pub fn name(&self) -> &'static str {
-        self.known.name
+        self.known.name()
     }
 
     /// Lower case, plural: its segment in a key.
     pub fn plural(&self) -> &'static str {
-        self.known.plural
+        self.known.plural()
     }
 
     /// Whether it lives in a namespace.
     pub fn is_namespaced(&self) -> bool {
-        self.known.namespaced
+        self.known.namespaced()
     }
 
     /// A policy, whose stored name has its tier in front.

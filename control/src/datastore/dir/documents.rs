@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::layout::{Format, Place};
-use crate::model::calico::kinds::{RESOURCES_PREFIX, by_name};
+use crate::model::calico::keys::RESOURCES_PREFIX;
+use crate::model::calico::kind::Kind;
 
 /// The only group and version of Calico resources there is.
 const API_VERSION: &str = "projectcalico.org/v3";
@@ -167,7 +168,7 @@ fn flatten(mut value: Value) -> Vec<Value> {
 fn document(mut resource: Value, document: usize) -> Result<Document, Reason> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (api_version, kind_name) = (text(&resource["apiVersion"]), text(&resource["kind"]));
-    let kind = by_name(&kind_name).filter(|_| api_version == API_VERSION).ok_or_else(|| {
+    let kind = Kind::by_name(&kind_name).filter(|_| api_version == API_VERSION).ok_or_else(|| {
         let found: String = format!("{api_version}/{kind_name}").chars().take(NAME_MAX).collect();
         Reason::NotAResource { document, found }
     })?;
@@ -175,8 +176,8 @@ fn document(mut resource: Value, document: usize) -> Result<Document, Reason> {
     if !is_segment(&name) {
         return Err(Reason::Name { document, field: "name" });
     }
-    let mut key = format!("{RESOURCES_PREFIX}{}/", kind.plural);
-    if kind.namespaced {
+    let mut key = format!("{RESOURCES_PREFIX}{}/", kind.plural());
+    if kind.namespaced() {
         if resource["metadata"]["namespace"].is_null() {
             resource["metadata"]["namespace"] = DEFAULT_NAMESPACE.into();
         }

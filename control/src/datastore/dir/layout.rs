@@ -9,7 +9,8 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
-use crate::model::calico::kinds::{RESOURCES_PREFIX, by_plural};
+use crate::model::calico::keys::RESOURCES_PREFIX;
+use crate::model::calico::kind::Kind;
 
 /// Directory of the leases.
 pub(super) const SUBNETS: &str = "subnets";
@@ -100,9 +101,9 @@ impl Layout {
             return is_subnet(stem).then(|| (file, Place::Value { key: key.to_owned() }));
         }
         let mut segments = key.strip_prefix(RESOURCES_PREFIX)?.split('/');
-        let kind = by_plural(segments.next()?)?;
-        let mut path = self.root.join(RESOURCES).join(kind.plural);
-        if kind.namespaced {
+        let kind = Kind::by_plural(segments.next()?)?;
+        let mut path = self.root.join(RESOURCES).join(kind.plural());
+        if kind.namespaced() {
             path.push(segments.next().filter(|namespace| is_file_name(namespace))?);
         }
         let name = segments.next().filter(|name| is_file_name(name))?;

@@ -1,10 +1,75 @@
 //! Keys of v3 resources: `/calico/resources/v3/projectcalico.org/<kind>/[<namespace>/]<name>`.
 
+use std::fmt;
+
+use super::kind::Kind;
+use super::names;
+
+/// What the keys of all v3 resources start with.
+pub const RESOURCES_PREFIX: &str = "/calico/resources/v3/projectcalico.org/";
+
 /// What the keys of all workload endpoints, of all nodes, start with.
 pub const WORKLOAD_ENDPOINTS: &str = "/calico/resources/v3/projectcalico.org/workloadendpoints/";
 
+/// What the keys of all IPAM blocks start with.
+pub const BLOCKS: &str = "/calico/ipam/v2/assignment/";
+
 /// Longest name taken, bytes. Four segments of at most 253 characters (RFC 1123 host names), dashes doubled.
 const MAX_NAME: usize = 2048;
+
+/// A name that an orchestrator or a person makes. Names end up in selectors, logs, metrics and file names; quotes,
+/// slashes and the like could mean something there.
+pub(super) fn sound(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.len())
+        && !name.contains("..")
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+}
+
+/// Which resource.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ResourceKey {
+    /// `None` = a kind that nobody here knows; it has no namespace.
+    pub kind: Option<Kind>,
+    /// Empty for kinds without.
+    pub namespace: String,
+    /// As stored.
+    pub name: String,
+}
+
+impl ResourceKey {
+    /// From a full key. `None` for other keys and for those with too many or too few segments.
+    pub fn parse(key: &str) -> Option<Self> {
+        let (plural, rest) = key.strip_prefix(RESOURCES_PREFIX)?.split_once('/')?;
+        let kind = Kind::by_plural(plural);
+        let (namespace, name) =
+            if kind.is_some_and(Kind::namespaced) { rest.split_once('/')? } else { ("", rest) };
+        let whole = !plural.is_empty() && !name.is_empty() && !name.contains('/');
+        (whole && (namespace.is_empty() != kind.is_some_and(Kind::namespaced))).then(|| Self {
+            kind,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        })
+    }
+
+    /// The full key. One of an unknown kind has none that leads back here.
+    pub fn path(&self) -> String {
+        format!("{RESOURCES_PREFIX}{}/{}", self.kind.map_or("", Kind::plural), self.full_name())
+    }
+
+    /// `name`, or `namespace/name`.
+    pub fn full_name(&self) -> String {
+        if self.namespace.is_empty() {
+            self.name.clone()
+        } else {
+            format!("{}/{}", self.namespace, self.name)
+        }
+    }
+
+    /// Whether an orchestrator or a person would call something so.
+    pub(super) fn is_sound(&self) -> bool {
+        sound(&self.name) && (self.namespace.is_empty() || sound(&self.namespace))
+    }
+}
 
 /// Which workload endpoint; sorts and prints as `namespace/name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,15 +81,9 @@ pub struct WorkloadKey {
 }
 
 impl WorkloadKey {
-    /// From a full key; `None` for every other key, and for names that no orchestrator makes: they end up in logs,
-    /// metrics and file names.
+    /// From a full key; `None` for every other key, and for names that no orchestrator makes.
     pub fn from_key(key: &str) -> Option<Self> {
         let (namespace, name) = key.strip_prefix(WORKLOAD_ENDPOINTS)?.split_once('/')?;
-        let sound = |text: &str| {
-            (1..=MAX_NAME).contains(&text.len())
-                && !text.contains("..")
-                && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
-        };
         (sound(namespace) && sound(name))
             .then(|| Self { namespace: namespace.to_owned(), name: name.to_owned() })
     }
@@ -36,40 +95,14 @@ impl WorkloadKey {
 
     /// The four segments of the name: node, orchestrator, workload, endpoint.
     pub fn segments(&self) -> Option<[String; 4]> {
-        segments(&self.name)
+        names::segments(&self.name)
     }
 }
 
-impl std::fmt::Display for WorkloadKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for WorkloadKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }
-}
-
-/// Splits at single dashes and turns double ones into one; `None` unless that gives four parts. The first character
-/// separates nothing, as in libcalico-go.
-fn segments(name: &str) -> Option<[String; 4]> {
-    // Four segments of one character and three dashes.
-    const SHORTEST: usize = 7;
-    let bytes = name.as_bytes();
-    if bytes.len() < SHORTEST {
-        return None;
-    }
-    let mut parts = Vec::with_capacity(4);
-    let (mut start, mut at) = (0, 1);
-    while at < bytes.len() {
-        match (bytes[at], bytes.get(at + 1)) {
-            (b'-', Some(b'-')) => at += 2,
-            (b'-', _) => {
-                parts.push(name[start..at].replace("--", "-"));
-                at += 1;
-                start = at;
-            }
-            _ => at += 1,
-        }
-    }
-    parts.push(name[start..].replace("--", "-"));
-    parts.try_into().ok()
 }
 
 #[cfg(test)]
@@ -87,19 +120,32 @@ mod tests {
 
     #[test]
     fn other_keys_and_odd_names_are_none() {
-        for rest in ["", "default", "default/", "/name", "a/b/c", "a/b;c", "a/b\0", "a/..", "a/b c"] {
+        for rest in ["", "default", "default/", "/name", "a/b/c", "a/b;c", "a/b\0", "a/..", "a/b c", "a/b'c"]
+        {
             assert_eq!(WorkloadKey::from_key(&format!("{WORKLOAD_ENDPOINTS}{rest}")), None, "{rest:?}");
         }
         assert_eq!(WorkloadKey::from_key("/calico/resources/v3/projectcalico.org/profiles/kns.a"), None);
     }
 
     #[test]
-    fn names_split_at_single_dashes() {
-        let split = |name| segments(name).map(|parts| parts.join("|"));
-        assert_eq!(split("a--b--c-k8s-x----y-eth0").as_deref(), Some("a-b-c|k8s|x--y|eth0"));
-        assert_eq!(split("-a-k8s-p-e").as_deref(), Some("-a|k8s|p|e"));
-        for bad in ["", "n--", "n-o-w", "a-b", "----a-b-c-d", "a-b-c-d-e"] {
-            assert_eq!(split(bad), None, "{bad}");
+    fn a_kind_has_a_namespace_or_has_none() {
+        let parse =
+            |rest: &str| ResourceKey::parse(&format!("{RESOURCES_PREFIX}{rest}")).map(|key| key.full_name());
+        assert_eq!(parse("networkpolicies/ns/a").as_deref(), Some("ns/a"));
+        assert_eq!(parse("tiers/a").as_deref(), Some("a"));
+        assert_eq!(parse("whatever/a").as_deref(), Some("a"));
+        for bad in [
+            "tiers",
+            "tiers/",
+            "tiers/a/b",
+            "networkpolicies/a",
+            "networkpolicies//a",
+            "networkpolicies/a/",
+            "/a",
+            "whatever/a/b",
+        ] {
+            assert_eq!(parse(bad), None, "{bad}");
         }
+        assert_eq!(ResourceKey::parse("calico/resources/v3/projectcalico.org/tiers/a"), None);
     }
 }

@@ -3,9 +3,12 @@
 //! Values are complete Kubernetes-style objects; member names match without regard to case and `null` means absent, as
 //! Go's decoder has it. A value that does not decode is a missing object, never a wider one.
 
+pub mod felix_key;
 mod json;
 pub mod keys;
-pub mod kinds;
+pub mod kind;
+pub mod names;
+mod net;
 pub mod resources;
 pub mod selector;
 pub mod workload;

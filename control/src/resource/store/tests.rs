@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::datastore::memory::Memory;
-use crate::model::calico::kinds::RESOURCES_PREFIX;
+use crate::model::calico::keys::RESOURCES_PREFIX;
 
 fn stamp() -> Stamp {
     Stamp {

@@ -59,9 +59,6 @@ impl<'b> Attach<'_, 'b> {
                 Err(why) => self.complain(key, why),
             }
         }
-        if endpoint.networks.is_empty() {
-            self.complain(key, NotIts::NoAddress);
-        }
         Endpoint {
             name: key.to_string(),
             interface: endpoint.interface.clone(),
@@ -125,8 +122,6 @@ enum NotIts {
     NodeAddress(IpAddr),
     #[error("{0} is already an address of {1}; ignored")]
     Address(IpAddr, String),
-    #[error("it has no ipNetworks: nothing can be sent to it, and what it sends is dropped")]
-    NoAddress,
 }
 
 fn is_workload_address(address: IpAddr) -> bool {

@@ -395,12 +395,16 @@ fn endpoints_cannot_take_what_is_somebody_elses() {
         "eth0",
         r#""10.244.1.0/32","192.0.2.2/32","127.0.0.1/32","169.254.1.1/32","198.51.100.1/32""#,
     );
-    world.workload("d", "canal0", "");
+    world.workload("d", "canal0", r#""10.244.1.7/32""#);
+    world.workload("e", "cali1", "");
     let endpoints = world.resolve().spec.endpoints;
     let ifindexes: Vec<_> = endpoints.iter().map(|endpoint| endpoint.ifindex).collect();
     assert_eq!(ifindexes, [Some(7), None, None, None]);
     let networks: Vec<_> = endpoints.iter().map(|endpoint| endpoint.networks.clone()).collect();
-    assert_eq!(networks, [vec![net("10.244.1.5/32")], vec![net("10.244.1.6/32")], vec![], vec![]]);
+    assert_eq!(
+        networks,
+        [vec![net("10.244.1.5/32")], vec![net("10.244.1.6/32")], vec![], vec![net("10.244.1.7/32")]]
+    );
     let complaints = world.complaints();
     for complaint in [
         "cali0 is already that of default/n1-k8s-a-eth0",

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use canal_dataplane::net::Mac;
 use ipnetwork::IpNetwork;
 
+use super::keys::ResourceKey;
 use super::selector::Selector;
 
 /// Labels of an object.
@@ -20,6 +21,13 @@ pub struct PolicyKey {
     pub tie_break: String,
     /// Empty = a GlobalNetworkPolicy.
     pub namespace: String,
+}
+
+impl PolicyKey {
+    /// That of a resource.
+    pub fn of(key: &ResourceKey) -> Self {
+        Self { tie_break: key.full_name(), namespace: key.namespace.clone() }
+    }
 }
 
 /// A NetworkPolicy or GlobalNetworkPolicy.
@@ -118,6 +126,11 @@ pub struct Profile {
     pub egress: Vec<Rule>,
     /// Labels that they inherit.
     pub labels: Arc<Labels>,
+}
+
+impl Profile {
+    /// The profile that only clients know: everything is allowed. It is never stored.
+    pub const DEFAULT_ALLOW: &str = "projectcalico-default-allow";
 }
 
 /// A port that an endpoint has a name for.

@@ -3,6 +3,9 @@
 //! Nothing here looks from one key to another; that is [`crate::resolve`]'s business. A value that cannot be read is
 //! a missing object, except that an unreadable lease still says by its key whose addresses must not be reached.
 
+mod calico;
+mod interner;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -10,8 +13,12 @@ use serde::Serialize;
 
 use crate::datastore::{Change, KeyValue, Revision};
 use crate::flannel::{Lease, Unreadable};
+use crate::model::calico::decode::{Decoded, Key, decode};
+use crate::model::calico::keys::{BLOCKS, RESOURCES_PREFIX};
+use crate::model::calico::problem::{Problem, Quirks};
 use crate::model::calico::{WorkloadEndpoint, WorkloadKey};
 use crate::model::flannel::{NetworkConfig, Prefix, Subnets};
+pub use calico::Calico;
 
 /// Longest complaint kept, bytes: it may quote what somebody wrote into the datastore.
 const MAX_SENTENCE: usize = 300;
@@ -60,16 +67,20 @@ pub struct Unreachable {
 }
 
 /// The datastore's content in our terms.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct State {
     nodename: String,
     prefix: Prefix,
     config: ConfigState,
     leases: BTreeMap<String, Lease>,
     unreachable: BTreeMap<String, Unreachable>,
-    workloads: BTreeMap<WorkloadKey, WorkloadEndpoint>,
+    calico: Calico,
+    /// Those of [`Self::calico`] that are on this node.
+    local: BTreeMap<WorkloadKey, Arc<WorkloadEndpoint>>,
+    quirks: Quirks,
     complaints: BTreeMap<String, Complaint>,
-    /// Documents a restart without datastore needs: config, leases, our own workloads.
+    /// Documents a restart without datastore needs: config, leases, Calico's but for workloads of other nodes, which
+    /// would be most of all there is.
     documents: BTreeMap<String, KeyValue>,
     revision: Revision,
 }
@@ -83,11 +94,19 @@ impl State {
             config: ConfigState::Absent,
             leases: BTreeMap::new(),
             unreachable: BTreeMap::new(),
-            workloads: BTreeMap::new(),
+            calico: Calico::default(),
+            local: BTreeMap::new(),
+            quirks: Quirks::default(),
             complaints: BTreeMap::new(),
             documents: BTreeMap::new(),
             revision: 0,
         }
+    }
+
+    /// The same, taking what makes no sense as Felix does where `quirks` say so. Before anything is taken in.
+    #[must_use]
+    pub fn with_quirks(self, quirks: Quirks) -> Self {
+        Self { quirks, ..self }
     }
 
     /// Takes changes in, in order. Keys that mean nothing to us are passed over.
@@ -110,9 +129,13 @@ impl State {
             self.config = ConfigState::Absent;
         } else if self.leases.remove(key).is_none()
             && self.unreachable.remove(key).is_none()
-            && let Some(workload) = WorkloadKey::from_key(key)
+            && is_calico(key)
+            && let Ok(parsed) = Key::parse(key)
         {
-            self.workloads.remove(&workload);
+            self.calico.forget(&parsed);
+            if let Some(workload) = WorkloadKey::from_key(key) {
+                self.local.remove(&workload);
+            }
         }
         self.complaints.remove(key);
         self.documents.remove(key);
@@ -123,8 +146,8 @@ impl State {
             self.learn_config(entry);
         } else if entry.key.starts_with(&self.prefix.subnets()) {
             self.learn_lease(entry);
-        } else if entry.key.starts_with(crate::model::calico::keys::WORKLOAD_ENDPOINTS) {
-            self.learn_workload(entry);
+        } else if is_calico(&entry.key) {
+            self.learn_calico(entry);
         }
     }
 
@@ -157,19 +180,39 @@ impl State {
         }
     }
 
-    fn learn_workload(&mut self, entry: &KeyValue) {
-        let Some(key) = WorkloadKey::from_key(&entry.key) else {
-            self.complain(&entry.key, "not the key of a workload endpoint; ignored");
-            return;
-        };
-        match WorkloadEndpoint::decode(&key, &entry.value) {
-            Ok(endpoint) => {
-                if endpoint.node == self.nodename {
-                    self.keep(entry);
-                }
-                self.workloads.insert(key, endpoint);
+    fn learn_calico(&mut self, entry: &KeyValue) {
+        let (decoded, problems) = match decode(&entry.key, &entry.value, self.quirks) {
+            Ok(read) => read,
+            Err(problem) => {
+                self.complain(&entry.key, format!("{problem}; ignored"));
+                return;
             }
-            Err(error) => self.complain(&entry.key, format!("{error}; the endpoint is ignored")),
+        };
+        self.note(&entry.key, &problems);
+        match &decoded {
+            Decoded::Workload(_, endpoint) if endpoint.node != self.nodename => {}
+            Decoded::Unused(_) => {}
+            Decoded::NoWorkload(_) => self.complain(&entry.key, "it has no ipNetworks; ignored"),
+            _ => self.keep(entry),
+        }
+        let local = match &decoded {
+            Decoded::Workload(key, endpoint) if endpoint.node == self.nodename => Some(key.clone()),
+            _ => None,
+        };
+        self.calico.learn(decoded);
+        if let Some(key) = local
+            && let Some(endpoint) = self.calico.workloads().get(&key)
+        {
+            self.local.insert(key, Arc::clone(endpoint));
+        }
+    }
+
+    /// One complaint about all that is wrong with a value that is used all the same.
+    fn note(&mut self, key: &str, problems: &[Problem]) {
+        match problems {
+            [] => {}
+            [only] => self.complain(key, only),
+            [first, others @ ..] => self.complain(key, format!("{first}; and {} more", others.len())),
         }
     }
 
@@ -196,7 +239,8 @@ impl State {
         }
         merged.leases.extend(self.leases.clone());
         merged.unreachable.extend(self.unreachable.clone());
-        merged.workloads.extend(self.workloads.clone());
+        merged.calico.extend(&self.calico);
+        merged.local.extend(self.local.clone());
         merged.complaints.extend(self.complaints.clone());
         merged.documents.extend(self.documents.clone());
         if self.revision > 0 {
@@ -225,14 +269,14 @@ impl State {
         &self.unreachable
     }
 
-    /// Workload endpoints of all nodes.
-    pub const fn workloads(&self) -> &BTreeMap<WorkloadKey, WorkloadEndpoint> {
-        &self.workloads
+    /// Calico's resources.
+    pub const fn calico(&self) -> &Calico {
+        &self.calico
     }
 
     /// Workload endpoints of this node, in order of their names.
     pub fn local_workloads(&self) -> impl Iterator<Item = (&WorkloadKey, &WorkloadEndpoint)> {
-        self.workloads.iter().filter(|(_, endpoint)| endpoint.node == self.nodename)
+        self.local.iter().map(|(key, endpoint)| (key, &**endpoint))
     }
 
     /// Complaints in key order.
@@ -251,12 +295,18 @@ impl State {
     }
 }
 
+/// Whether a key is of Calico's, be it ever so odd.
+fn is_calico(key: &str) -> bool {
+    key.starts_with(RESOURCES_PREFIX) || key.starts_with(BLOCKS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const LEASE: &str =
         r#"{"PublicIP":"192.0.2.2","BackendType":"vxlan","BackendData":{"VtepMAC":"02:00:00:00:00:02"}}"#;
+    const WORKLOAD: &str = r#"{"spec":{"interfaceName":"cali1","ipNetworks":["10.244.1.5/32"]}}"#;
     const CONFIG: &str = r#"{"network":"10.244.0.0/16","Backend":{"type":"vxlan"}}"#;
 
     fn put(key: &str, value: &str, revision: Revision) -> Change {
@@ -282,16 +332,17 @@ mod tests {
             put("/coreos.com/network/subnets/10.244.1.0-24", "nonsense", 4),
             put("/coreos.com/network/subnets/10.244.2.0-24", LEASE, 5),
             put(&workload("n1-k8s-a-eth0"), r#"{"spec":{"interfaceName":"cali0","ipNetworks":["x"]}}"#, 6),
-            put(&workload("n1-k8s-b-eth0"), r#"{"spec":{"interfaceName":"cali1"}}"#, 7),
-            put(&workload("n2-k8s-c-eth0"), r#"{"spec":{"interfaceName":"cali1"}}"#, 8),
+            put(&workload("n1-k8s-b-eth0"), WORKLOAD, 7),
+            put(&workload("n2-k8s-c-eth0"), WORKLOAD, 8),
             put("/calico/resources/v3/projectcalico.org/nodes/n1", "?", 9),
+            put("/calico/resources/v3/projectcalico.org/whatever/n1", "?", 10),
         ]);
         assert!(matches!(state.config(), ConfigState::Valid(_)));
         assert_eq!(state.leases().len(), 1);
         assert_eq!(state.unreachable()["/coreos.com/network/subnets/10.244.1.0-24"].mod_revision, 4);
-        assert_eq!(state.workloads().len(), 2);
+        assert_eq!(state.calico().workloads().len(), 2);
         assert_eq!(state.local_workloads().count(), 1);
-        assert_eq!(state.complaints().count(), 3);
+        assert_eq!(state.complaints().count(), 4);
         assert_eq!(state.documents().count(), 3, "config, one lease, one local workload");
     }
 
@@ -306,6 +357,88 @@ mod tests {
         let gone = |key: &str| Change { key: key.into(), value: None, revision: 6 };
         state.apply(&[gone(lease), gone(config)]);
         assert_eq!(state, State::new("n1", &Prefix::default()));
+    }
+
+    /// One of each kind, all under one name.
+    fn resources(spec: &str) -> Vec<Change> {
+        let v3 = |rest: &str| put(&format!("{RESOURCES_PREFIX}{rest}"), &format!(r#"{{"spec":{spec}}}"#), 2);
+        let mut changes: Vec<Change> = [
+            "workloadendpoints/ns/n1-k8s-a-eth0",
+            "networkpolicies/ns/default.a",
+            "globalnetworkpolicies/default.a",
+            "stagednetworkpolicies/ns/default.a",
+            "tiers/a",
+            "profiles/a",
+            "profiles/projectcalico-default-allow",
+            "networksets/ns/a",
+            "globalnetworksets/a",
+            "hostendpoints/a",
+            "ippools/a",
+            "nodes/a",
+            "felixconfigurations/default",
+            "felixconfigurations/node.n1",
+            "clusterinformations/default",
+            "bgpconfigurations/default",
+        ]
+        .map(v3)
+        .into();
+        changes.push(put(&format!("{BLOCKS}ipv4/block/10.0.0.0-26"), r#"{"cidr":"10.0.0.0/26"}"#, 3));
+        changes
+    }
+
+    #[test]
+    fn every_kind_is_learnt_and_forgotten() {
+        let changes = resources(
+            r#"{"interfaceName":"cali1","ipNetworks":["10.0.0.1/32"],"node":"n1","cidr":"10.0.0.0/8",
+                "datastoreReady":true,"serviceClusterIPs":[{"cidr":"10.96.0.0/12"}],"logPrefix":"x"}"#,
+        );
+        let mut state = state(&changes);
+        let calico = state.calico();
+        assert_eq!(state.complaints().collect::<Vec<_>>(), Vec::<&Complaint>::new());
+        let counts = [
+            calico.workloads().len(),
+            calico.policies().len(),
+            calico.tiers().len(),
+            calico.profiles().len(),
+            calico.network_sets().len(),
+            calico.host_endpoints().len(),
+            calico.effective_pools().len(),
+            calico.nodes().len(),
+            calico.settings().len(),
+            calico.service_nets().len(),
+            calico.blocks().len(),
+        ];
+        assert_eq!(counts, [1, 2, 1, 2, 2, 1, 1, 1, 2, 1, 1]);
+        assert_eq!((calico.ready(), calico.setting("n1", "LogPrefix")), (Some(true), Some("x")));
+        let gone = |change: &Change| Change { key: change.key.clone(), value: None, revision: 4 };
+        state.apply(&changes.iter().map(gone).collect::<Vec<_>>());
+        assert_eq!(state, State::new("n1", &Prefix::default()));
+    }
+
+    #[test]
+    fn a_workload_that_moves_or_loses_its_addresses_is_forgotten() {
+        let key = workload("n1-k8s-a-eth0");
+        let mut state = state(&[put(&key, WORKLOAD, 2)]);
+        let labels = |state: &State| Arc::clone(&state.calico().workloads().values().next().unwrap().labels);
+        state.apply(&[put(&workload("n2-k8s-b-eth0"), WORKLOAD, 3)]);
+        assert!(Arc::ptr_eq(
+            &labels(&state),
+            &state.calico().workloads().values().next_back().unwrap().labels
+        ));
+        state.apply(&[put(&key, r#"{"spec":{"interfaceName":"cali1","ipNetworks":null}}"#, 4)]);
+        assert_eq!((state.local_workloads().count(), state.calico().workloads().len()), (0, 1));
+        assert_eq!((state.complaints().count(), state.documents().count()), (1, 0));
+    }
+
+    #[test]
+    fn a_policy_that_makes_no_sense_is_refused_or_widened() {
+        let key = format!("{RESOURCES_PREFIX}globalnetworkpolicies/default.a");
+        let value = r#"{"spec":{"selector":"has(a)","namespaceSelector":"team 'a'"}}"#;
+        let strict = state(&[put(&key, value, 2)]);
+        assert_eq!((strict.calico().policies().len(), strict.complaints().count()), (0, 1));
+        let mut lax = State::new("n1", &Prefix::default()).with_quirks(Quirks::FELIX);
+        lax.apply(&[put(&key, value, 2)]);
+        assert_eq!((lax.calico().policies().len(), lax.complaints().count()), (1, 1));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! How a worker without work waits: a few empty turns while traffic is dense, then asleep until a port or another
-//! worker has something. An idle worker costs nothing.
+//! How a worker without work waits: awake for a moment while waits are short, then asleep until a port or another worker
+//! has something. An idle worker costs nothing.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,12 +7,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use nix::errno::Errno;
+use nix::sched::sched_yield;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-/// Empty turns a worker may take before it sleeps, at most. An empty turn is one system call per port, about 0.2 µs;
-/// waking up costs 5 µs and more. Beyond this the core is better left to the workloads.
-const MAX_SPIN: u32 = 64;
+use crate::clock::precise_ns;
+
+/// How long a worker stays awake without work, at most, in nanoseconds: about what waking it costs whoever does it and
+/// itself together where that is dear (20 to 25 µs each in a virtual machine without help for it; some 5 µs elsewhere).
+/// Others get the core meanwhile whenever they want it.
+const AWAKE_NS: u64 = 50_000;
+
+/// A wait that is worth staying awake for: with the time that it took to wake up, if the worker slept.
+const SHORT_NS: u64 = 2 * AWAKE_NS;
+
+/// A short wait is worth this many long ones.
+const REWARD: u32 = 2;
+
+/// Long waits in a row after which no wait begins awake any more, at most.
+const MAX_CONFIDENCE: u32 = 16;
 
 /// Wakes one worker from another thread.
 #[derive(Debug)]
@@ -44,10 +57,10 @@ impl Wake {
 pub struct Waiter {
     epoll: Epoll,
     wake: Arc<Wake>,
-    /// Empty turns allowed before sleeping: doubled when one of them found work, halved when none did.
-    spin: u32,
-    /// Empty turns since the last work.
-    empty: u32,
+    /// When the wait began, in nanoseconds of the precise clock.
+    since: Option<u64>,
+    /// Long waits until staying awake is given up; 0: it is.
+    confidence: u32,
 }
 
 const WAKE: u64 = 0;
@@ -59,7 +72,7 @@ impl Waiter {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let wake = Arc::new(Wake::new()?);
         epoll.add(&wake.event, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
-        Ok(Self { epoll, wake, spin: 1, empty: 0 })
+        Ok(Self { epoll, wake, since: None, confidence: 0 })
     }
 
     /// Wakes also when `port` has something to receive. A port that is closed is forgotten.
@@ -75,22 +88,29 @@ impl Waiter {
     /// To be called after a turn with work.
     #[inline]
     pub fn worked(&mut self) {
-        if self.empty > 0 {
-            self.spin = (self.spin * 2).min(MAX_SPIN);
-            self.empty = 0;
+        if let Some(since) = self.since.take() {
+            self.learn(precise_ns() - since);
         }
     }
 
-    /// To be called after an empty turn. Returns at once while spinning pays, otherwise sleeps for `timeout_ms` at
+    fn learn(&mut self, waited_ns: u64) {
+        self.confidence = if waited_ns < SHORT_NS {
+            (self.confidence + REWARD).min(MAX_CONFIDENCE)
+        } else {
+            self.confidence.saturating_sub(1)
+        };
+    }
+
+    /// To be called after an empty turn. Returns soon while it pays to stay awake, otherwise sleeps for `timeout_ms` at
     /// most; `has_mail` is asked once more before.
     pub fn idle(&mut self, timeout_ms: u16, has_mail: impl FnOnce() -> bool) -> io::Result<()> {
-        self.empty += 1;
-        if self.empty <= self.spin {
-            std::hint::spin_loop();
+        let now = precise_ns();
+        let since = *self.since.get_or_insert(now);
+        if self.confidence > 0 && now - since < AWAKE_NS {
+            // Whoever else wants the core comes first. Linux knows no failure.
+            let _ = sched_yield();
             return Ok(());
         }
-        self.spin = (self.spin / 2).max(1);
-        self.empty = 0;
         self.wake.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         let result = if has_mail() { Ok(()) } else { self.sleep(timeout_ms) };
@@ -119,20 +139,16 @@ mod tests {
     use super::*;
     use std::sync::atomic::AtomicU32;
 
-    fn fall_asleep(waiter: &mut Waiter, timeout_ms: u16) {
-        for _ in 0..=MAX_SPIN {
-            waiter.idle(timeout_ms, || false).unwrap();
-        }
-    }
-
     #[test]
     fn a_readable_port_wakes() {
         let (reader, writer) = nix::unistd::pipe().unwrap();
         let mut waiter = Waiter::new().unwrap();
         waiter.watch(reader.as_fd()).unwrap();
         nix::unistd::write(&writer, &[1]).unwrap();
-        // Were it to sleep for its timeout each time, this would take more than an hour.
-        fall_asleep(&mut waiter, u16::MAX);
+        // Without confidence it sleeps at once; were it to do so for its timeout each time, this would take an hour.
+        for _ in 0..64 {
+            waiter.idle(u16::MAX, || false).unwrap();
+        }
     }
 
     #[test]
@@ -163,17 +179,32 @@ mod tests {
     }
 
     #[test]
-    fn spinning_grows_when_it_pays_and_shrinks_when_not() {
+    fn a_short_wait_outweighs_a_long_one_and_many_long_ones_end_staying_awake() {
         let mut waiter = Waiter::new().unwrap();
         for _ in 0..20 {
-            waiter.idle(1, || false).unwrap();
-            waiter.worked();
+            waiter.learn(SHORT_NS - 1);
+            waiter.learn(SHORT_NS);
         }
-        assert_eq!(waiter.spin, MAX_SPIN);
-        while waiter.spin > 1 {
-            waiter.idle(0, || false).unwrap();
+        assert_eq!(waiter.confidence, MAX_CONFIDENCE - 1);
+        for _ in 0..MAX_CONFIDENCE {
+            waiter.learn(u64::MAX);
         }
-        fall_asleep(&mut waiter, 0);
-        assert_eq!(waiter.spin, 1);
+        assert_eq!(waiter.confidence, 0);
+    }
+
+    #[test]
+    fn a_confident_wait_begins_awake_and_ends_asleep() {
+        let mut waiter = Waiter::new().unwrap();
+        waiter.learn(0);
+        let (begin, mut asked) = (precise_ns(), false);
+        while !asked {
+            // Mail is only asked about before sleep.
+            waiter.idle(0, || std::mem::replace(&mut asked, true)).unwrap();
+        }
+        assert!(precise_ns() - begin >= AWAKE_NS);
+        // The wait goes on, and does not begin anew.
+        let mut again = false;
+        waiter.idle(0, || std::mem::replace(&mut again, true)).unwrap();
+        assert!(again);
     }
 }

@@ -134,6 +134,11 @@ impl KernelEdge {
         let ports = self.workers.iter().map(|_| UdpPort::open(&config)).collect::<Result<Vec<_>, _>>()?;
         if let Some(port) = ports.first() {
             self.chosen.set(Chosen { udp: Some(port.abilities()), ..self.chosen.get() });
+            for socket in port.sockets() {
+                if let Err(error) = self.steering.spread(socket) {
+                    tracing::info!(%error, "the kernel spreads outer flows over the sockets, workers hand over");
+                }
+            }
             tracing::info!(port = to.port, v4 = ?to.v4, v6 = ?to.v6, abilities = ?port.abilities(), "UDP sockets open");
         }
         for (worker, port) in self.workers.iter().zip(ports) {

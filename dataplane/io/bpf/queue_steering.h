@@ -1,9 +1,13 @@
 /*
- * Which queue of the TAP device, hence which worker, gets a frame: the one that owns the inner flow. The number is
- * canal_dataplane::net::FlowKey::owner of the same packet; a difference costs a hand-over, no packet.
+ * Which queue of the TAP device, or which of the sockets at the VXLAN port, hence which worker, gets a packet: the one
+ * that owns the inner flow. The number is canal_dataplane::net::FlowKey::owner of the same packet; a difference costs a
+ * hand-over, no packet.
  */
 
 #define MAX_EXTENSION_HEADERS 8 /* limits::MAX_EXTENSION_HEADERS */
+
+/* No socket has this number: the kernel picks one by its hash of the outer addresses and ports. */
+#define CANAL_ANY_SOCKET (-1)
 
 struct flow {
 	__u32 source, target; /* folded to 32 bits, host order */
@@ -115,6 +119,14 @@ static __always_inline int flow_v6(struct __sk_buff *skb, __u32 offset, struct f
 	return 1;
 }
 
+/* The flow of a packet of that Ethernet type; 0 when there is none. */
+static __always_inline int read_flow(struct __sk_buff *skb, __be16 type, __u32 offset, struct flow *flow)
+{
+	if (type == bpf_htons(ETH_P_IP))
+		return flow_v4(skb, offset, flow);
+	return type == bpf_htons(ETH_P_IPV6) && flow_v6(skb, offset, flow);
+}
+
 /* Offset of the inner Ethernet header of a VXLAN frame; 0 for anything else from the underlay. */
 static __always_inline __u32 inner_ethernet(struct __sk_buff *skb, __be16 type)
 {
@@ -150,9 +162,21 @@ int canal_queue(struct __sk_buff *skb)
 		if (!offset || bpf_skb_load_bytes(skb, offset + 2 * ETH_ALEN, &type, sizeof(type)))
 			return 0;
 	}
-	offset += ETH_HLEN;
-	if (type == bpf_htons(ETH_P_IP) ? flow_v4(skb, offset, &flow)
-					: type == bpf_htons(ETH_P_IPV6) && flow_v6(skb, offset, &flow))
+	if (read_flow(skb, type, offset + ETH_HLEN, &flow))
 		return owner(set, &flow);
 	return 0;
+}
+
+/* Of a group of sockets that share a port. The kernel shows what is behind the UDP header. */
+SEC("socket")
+int canal_socket(struct __sk_buff *skb)
+{
+	const struct canal_settings *set = get_settings();
+	struct flow flow = {};
+	__be16 type;
+
+	if (set && !bpf_skb_load_bytes(skb, VXLAN_HLEN + 2 * ETH_ALEN, &type, sizeof(type)) &&
+	    read_flow(skb, type, VXLAN_HLEN + ETH_HLEN, &flow))
+		return owner(set, &flow);
+	return CANAL_ANY_SOCKET;
 }

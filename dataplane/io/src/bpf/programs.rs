@@ -64,7 +64,25 @@ impl Hook {
     }
 }
 
-const QUEUE: &str = "canal_queue";
+/// The programs that pick a worker for a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Picker {
+    /// By the queue of the TAP device.
+    Queue,
+    /// By the socket, among those that share the VXLAN port.
+    Socket,
+}
+
+impl Picker {
+    const ALL: [Self; 2] = [Self::Queue, Self::Socket];
+
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Queue => "canal_queue",
+            Self::Socket => "canal_socket",
+        }
+    }
+}
 
 /// The loaded programs.
 pub struct Programs {
@@ -83,9 +101,11 @@ impl Programs {
                 .and_then(SchedClassifier::load)
                 .map_err(|source| LoadError::Program { name: hook.program(), source })?;
         }
-        filter(&mut object)
-            .and_then(SocketFilter::load)
-            .map_err(|source| LoadError::Program { name: QUEUE, source })?;
+        for picker in Picker::ALL {
+            filter(&mut object, picker)
+                .and_then(SocketFilter::load)
+                .map_err(|source| LoadError::Program { name: picker.program(), source })?;
+        }
         let settings = take(&mut object, "settings")?;
         let workloads = take(&mut object, "workloads")?;
         let next_hops = Arc::new(NextHops {
@@ -102,9 +122,9 @@ impl Programs {
         classifier(&mut self.object, hook)
     }
 
-    /// The program that picks queues.
-    pub fn queue_filter(&mut self) -> Result<&mut SocketFilter, ProgramError> {
-        filter(&mut self.object)
+    /// The program that picks queues or sockets.
+    pub fn filter(&mut self, picker: Picker) -> Result<&mut SocketFilter, ProgramError> {
+        filter(&mut self.object, picker)
     }
 
     /// Replaces the settings.
@@ -138,8 +158,8 @@ fn classifier(object: &mut Ebpf, hook: Hook) -> Result<&mut SchedClassifier, Pro
     object.program_mut(hook.program()).ok_or(ProgramError::NotLoaded)?.try_into()
 }
 
-fn filter(object: &mut Ebpf) -> Result<&mut SocketFilter, ProgramError> {
-    object.program_mut(QUEUE).ok_or(ProgramError::NotLoaded)?.try_into()
+fn filter(object: &mut Ebpf, picker: Picker) -> Result<&mut SocketFilter, ProgramError> {
+    object.program_mut(picker.program()).ok_or(ProgramError::NotLoaded)?.try_into()
 }
 
 fn take<T: TryFrom<Map, Error = MapError>>(object: &mut Ebpf, name: &'static str) -> Result<T, LoadError> {

@@ -1,4 +1,5 @@
-//! The program that picks queues, run by the kernel on generated packets, against the core's own idea of the owner.
+//! The programs that pick queues and sockets, run by the kernel on generated packets, against the core's own idea of the
+//! owner.
 
 use aya::programs::{TestRun, TestRunOptions};
 use canal_dataplane::frame::FramePool;
@@ -10,7 +11,7 @@ use canal_dataplane::port::{Ingress, Received};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::programs::Programs;
+use super::programs::{Picker, Programs};
 use super::settings::{self, Fixed};
 
 const QUEUES: u32 = 61;
@@ -29,11 +30,11 @@ fn owner(pool: &mut FramePool, frame: &[u8]) -> Option<u32> {
     owner
 }
 
-fn queue(programs: &mut Programs, frame: &[u8]) -> u32 {
-    // The kernel takes the first 14 bytes off before it runs a program of this type; a TAP device does not.
-    let input = [&[0; 14], frame].concat();
+fn picked(programs: &mut Programs, picker: Picker, bytes: &[u8]) -> u32 {
+    // The kernel takes the first 14 bytes off before it runs a program of this type; its real callers do not.
+    let input = [&[0; 14], bytes].concat();
     let options = TestRunOptions { data_in: Some(&input), ..TestRunOptions::new() };
-    programs.queue_filter().unwrap().test_run(options).unwrap().return_value
+    programs.filter(picker).unwrap().test_run(options).unwrap().return_value
 }
 
 fn checksummed(mut ip: Vec<u8>) -> Vec<u8> {
@@ -109,10 +110,10 @@ fn frames() -> impl Strategy<Value = Vec<u8>> {
 }
 
 #[test]
-fn the_kernel_picks_the_queue_of_the_worker_that_owns_the_flow() {
+fn the_kernel_picks_the_worker_that_owns_the_flow() {
     if !nix::unistd::geteuid().is_root() {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "CI must run this test as root");
-        eprintln!("skipped the_kernel_picks_the_queue_of_the_worker_that_owns_the_flow: needs root");
+        eprintln!("skipped the_kernel_picks_the_worker_that_owns_the_flow: needs root");
         return;
     }
     let mut programs = Programs::load().unwrap();
@@ -138,12 +139,16 @@ fn the_kernel_picks_the_queue_of_the_worker_that_owns_the_flow() {
             } else {
                 wire[6..12].copy_from_slice(&[0x02, 0xc1, 0, 0, 0, 5]);
             }
-            prop_assert_eq!(queue(&mut programs.borrow_mut(), &wire), owner);
+            let programs = &mut programs.borrow_mut();
+            prop_assert_eq!(picked(programs, Picker::Queue, &wire), owner);
+            let datagram = [&[0; 8], &frame[..]].concat();
+            prop_assert_eq!(picked(programs, Picker::Socket, &datagram), owner);
             Ok(())
         })
         .unwrap();
     assert!(understood.get() > 1000, "the generator makes packets that the core takes: {}", understood.get());
     for stranger in [&[0u8; 14][..], &[2, 0xc2, 0, 0, 0, 0, 2, 0xc2, 0, 0, 0, 0, 8, 6, 1, 2, 3, 4]] {
-        assert_eq!(queue(&mut programs.borrow_mut(), stranger), 0);
+        assert_eq!(picked(&mut programs.borrow_mut(), Picker::Queue, stranger), 0);
+        assert_eq!(picked(&mut programs.borrow_mut(), Picker::Socket, stranger), u32::MAX);
     }
 }

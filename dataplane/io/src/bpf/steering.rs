@@ -1,7 +1,8 @@
 //! Ownership of everything that steers packets into and out of the TAP device: programs, attachments, their lifetime.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
 use aya::maps::MapError;
@@ -11,9 +12,10 @@ use canal_dataplane::net::HashSeed;
 use canal_dataplane::port::IfIndex;
 
 use super::link_kind::is_pair_across_namespaces;
-use super::programs::{Hook, LoadError, NextHops, Programs, Via};
+use super::programs::{Hook, LoadError, NextHops, Picker, Programs, Via};
 use super::settings::{self, Fixed, Underlay};
 use crate::tun::{TapDevice, TapQueue, is_ethernet};
+use crate::udp::set_option;
 
 /// How programs are put on interfaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +126,19 @@ impl Steering {
     /// Whether the kernel lets our program pick queues; the error number if not.
     pub fn queue_program(&self) -> Result<(), i32> {
         self.queue_program
+    }
+
+    /// Lets the kernel give every datagram to the socket of the worker that owns the inner flow, among the sockets that
+    /// share address and port with `socket`: the first that was opened is that of worker 0, and so on. Without, it
+    /// spreads outer flows, and workers hand over.
+    ///
+    /// # Errors
+    /// When the kernel does not take the program for this socket.
+    pub fn spread(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let refused = |error: ProgramError| io::Error::other(error);
+        let program = self.programs.filter(Picker::Socket).map_err(refused)?;
+        let fd = program.fd().map_err(refused)?.as_fd().as_raw_fd();
+        set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_EBPF, fd)
     }
 
     /// The table of IPv6 next hops, for [`crate::tun::TapPort`].
@@ -249,7 +264,7 @@ fn attach_program(
 
 fn attach_queue_program(programs: &mut Programs, queues: &[TapQueue]) -> Result<(), i32> {
     let Some(first) = queues.first() else { return Ok(()) };
-    let program = programs.queue_filter().map_err(|_| libc::EINVAL)?;
+    let program = programs.filter(Picker::Queue).map_err(|_| libc::EINVAL)?;
     let fd = program.fd().map_err(|_| libc::EINVAL)?.as_fd().as_raw_fd();
     first.set_steering_program(fd).map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))
 }

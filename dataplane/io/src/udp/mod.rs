@@ -11,6 +11,7 @@ mod run;
 mod socket;
 mod unpack;
 
+pub(crate) use message::set_option;
 pub(crate) use outer::Outer;
 pub use port::{UdpAbilities, UdpConfig, UdpPort, overlay_mtu};
 pub use receiver::UdpReceiver;

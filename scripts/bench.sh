@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Pod to remote pod over two hosts, canal beside what users have today.
 #
-#   sudo scripts/bench.sh [SCENARIO…] [--peers P,P…] [--runs N] [--seconds S] [-o table|json]
+#   sudo scripts/bench.sh [SCENARIO…] [--peers P,P…] [--runs N] [--seconds S] [--workers N] [-o table|json]
 #
 # scenarios  tcp-1, tcp-8  Gbit/s, one and eight streams
 #            rtt           µs, 64-byte UDP on an idle path
@@ -10,7 +10,8 @@
 #            start         ms from the daemon's start, and from its lease, to the first answer to a pod; canal peers only
 # peers      kernel-vxlan           the kernel's VXLAN device, no policy
 #            kernel-iptables-100    the same with 100 Calico-like policies: conntrack, established first, then the chains
-#            canal-tap, canal-udp   one canal daemon on each of both hosts
+#            canal-tap, canal-udp   one canal daemon on each of both hosts, with its default of workers (one a core, up to 4) unless
+#                                   --workers says otherwise; both hosts, and all pods, share this machine's cores
 #
 # Every run measures each peer once, in turn, so that a slow minute of the machine meets all of them. Medians are over the runs.
 # -o json prints one object a line: {"peer","scenario","metric","median","min","max","n"}; progress goes to standard error.
@@ -292,6 +293,7 @@ main() {
         --peers) IFS=, read -ra peers <<<"$2" && shift 2 ;;
         --runs) RUNS=$2 && shift 2 ;;
         --seconds) SECONDS_EACH=$2 && shift 2 ;;
+        --workers) CANAL_ARGS=(--workers "$2") && shift 2 ;;
         -o) OUTPUT=$2 && shift 2 ;;
         -h | --help) usage ;;
         -*) usage 2 ;;
@@ -316,6 +318,7 @@ main() {
         say "peer $word"
         peer_up "$word"
     done
+    [[ ${#CANAL_ARGS[@]} -eq 0 ]] || say "canal peers run with ${CANAL_ARGS[*]}"
     run_all
     if [[ $OUTPUT == json ]]; then summary; else print_table; fi
     [[ ${#failed[@]} -eq 0 ]] || die "failed measurements: $(printf '%s; ' "${failed[@]}")"

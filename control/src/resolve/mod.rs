@@ -9,6 +9,7 @@
 //! one wins by a rule that every node applies alike, the other one's addresses are dropped rather than guessed, and
 //! a [`Complaint`] says so.
 
+pub mod calico;
 mod claims;
 mod endpoints;
 mod outward;

@@ -1,0 +1,42 @@
+//! Runs every case of Calico's `calc-graph.json`: states of a datastore with what the real Felix made of them, and the
+//! sequences in which they follow each other.
+//!
+//! The directory is `$CANAL_CONFORMANCE_DIR`, by default `../shared/conformance` beside the workspace. Without it nothing
+//! is tested, which is an error when `CI=true`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+#[path = "calico_graph_conformance/calc_graph.rs"]
+mod calc_graph;
+#[path = "calico_graph_conformance/expected.rs"]
+mod expected;
+#[path = "calico_graph_conformance/rendered.rs"]
+mod rendered;
+#[path = "calico_graph_conformance/v1.rs"]
+mod v1;
+
+fn read(name: &str) -> Option<Value> {
+    let base = std::env::var_os("CANAL_CONFORMANCE_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/conformance"),
+        PathBuf::from,
+    );
+    let path = base.join("calico").join(name);
+    let Ok(text) = fs::read(&path) else {
+        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "no {}", path.display());
+        println!("skipped: no {}", path.display());
+        return None;
+    };
+    Some(serde_json::from_slice(&text).unwrap())
+}
+
+#[test]
+fn every_state_and_sequence_of_the_calculation_graph() {
+    let Some(file) = read("calc-graph.json") else { return };
+    let (cases, failures) = calc_graph::run(&file);
+    println!("calc-graph.json: {cases} cases, {} failed", failures.len());
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+    assert!(cases > 0);
+}

@@ -1,5 +1,5 @@
-//! Runs every case of Calico's `calc-graph.json`: states of a datastore with what the real Felix made of them, and the
-//! sequences in which they follow each other.
+//! Runs every case of Calico's `calc-graph.json` (states of a datastore with what the real Felix made of them, and the
+//! sequences in which they follow each other) and `e2e-etcd.json` (the same from etcd's own keys and values).
 //!
 //! The directory is `$CANAL_CONFORMANCE_DIR`, by default `../shared/conformance` beside the workspace. Without it nothing
 //! is tested, which is an error when `CI=true`.
@@ -11,6 +11,8 @@ use serde_json::Value;
 
 #[path = "calico_graph_conformance/calc_graph.rs"]
 mod calc_graph;
+#[path = "calico_graph_conformance/etcd.rs"]
+mod etcd;
 #[path = "calico_graph_conformance/expected.rs"]
 mod expected;
 #[path = "calico_graph_conformance/rendered.rs"]
@@ -37,6 +39,15 @@ fn every_state_and_sequence_of_the_calculation_graph() {
     let Some(file) = read("calc-graph.json") else { return };
     let (cases, failures) = calc_graph::run(&file);
     println!("calc-graph.json: {cases} cases, {} failed", failures.len());
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+    assert!(cases > 0);
+}
+
+#[test]
+fn every_scenario_from_etcd() {
+    let Some(file) = read("e2e-etcd.json") else { return };
+    let (cases, failures) = etcd::run(&file);
+    println!("e2e-etcd.json: {cases} cases, {} failed", failures.len());
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
     assert!(cases > 0);
 }

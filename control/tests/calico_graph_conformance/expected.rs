@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use canal_control::model::calico::WorkloadKey;
 use canal_control::resolve::calico::Resolution;
 use canal_control::resolve::calico::routes::RouteKind;
 use canal_dataplane::spec::policy::PolicyList;
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{rendered, v1};
 
-/// The first part in which they differ.
+/// The first part in which they differ, of a state of `calc-graph.json`.
 pub fn compare(resolution: &Resolution, datastore: &v1::Datastore, case: &Value) -> Result<(), String> {
     let expected = &case["expected"];
     let names = |list: BTreeSet<String>| json!(list);
@@ -24,7 +25,7 @@ pub fn compare(resolution: &Resolution, datastore: &v1::Datastore, case: &Value)
         });
         Value::from_iter(orders)
     };
-    let lists = endpoint_lists(resolution, datastore);
+    let lists = endpoint_lists(resolution, |key| datastore.workload_names[key].clone());
     let parts = [
         ("ipsets", rendered::sets(resolution)),
         ("active_policies", names(active_policies(resolution))),
@@ -39,9 +40,38 @@ pub fn compare(resolution: &Resolution, datastore: &v1::Datastore, case: &Value)
         differ(part, rendered::sorted(&expected[part], part), rendered::sorted(&ours, part))?;
     }
     if let Some(theirs) = case.get("rendered").filter(|rendered| !rendered.is_null()) {
-        compare_rendered(resolution, &lists, theirs)?;
+        compare_endpoints(&lists, &theirs["endpoints"])?;
+        differ("ipset_types", theirs["ipset_types"].clone(), set_types(resolution))?;
+        rendered::compare_rules(resolution, &theirs["policies"], &theirs["profiles"])?;
     }
     Ok(())
+}
+
+/// The same of a scenario of `e2e-etcd.json`.
+pub fn compare_scenario(resolution: &Resolution, expected: &Value) -> Result<(), String> {
+    let keys = |objects: &Value| json!(objects.as_object().unwrap().keys().collect::<BTreeSet<_>>());
+    let governed = rendered::governed_sets(expected);
+    let needed = |sets: &Value| -> Value {
+        let sets = sets.as_object().unwrap().iter().filter(|(id, _)| governed.contains(*id));
+        sets.map(|(id, value)| (id.clone(), value.clone())).collect()
+    };
+    let parts = [
+        ("ipsets", needed(&expected["ipsets"]), rendered::sets(resolution)),
+        ("ipset_types", needed(&expected["ipset_types"]), set_types(resolution)),
+        ("active_policies", keys(&expected["active_policies"]), json!(active_policies(resolution))),
+        ("active_profiles", keys(&expected["active_profiles"]), json!(resolution.active_profiles)),
+        ("routes", expected["routes"].clone(), rendered::routes(resolution.routes.iter())),
+        ("vteps", expected["vteps"].clone(), rendered::vteps(resolution)),
+    ];
+    for (part, theirs, ours) in parts {
+        differ(part, rendered::sorted(&theirs, part), rendered::sorted(&ours, part))?;
+    }
+    let name = |key: &WorkloadKey| {
+        let [_, orchestrator, workload, endpoint] = key.segments().unwrap();
+        format!("{orchestrator}/{}/{workload}/{endpoint}", key.namespace)
+    };
+    compare_endpoints(&endpoint_lists(resolution, name), &expected["endpoints"])?;
+    rendered::compare_rules(resolution, &expected["active_policies"], &expected["active_profiles"])
 }
 
 /// An empty datastore means nothing.
@@ -53,23 +83,15 @@ fn differ(part: &str, theirs: Value, ours: Value) -> Result<(), String> {
     if theirs == ours { Ok(()) } else { Err(format!("{part}:\nexpected {theirs:#}\nfound    {ours:#}")) }
 }
 
-fn compare_rendered(
-    resolution: &Resolution,
-    lists: &BTreeMap<String, Lists<'_>>,
-    theirs: &Value,
-) -> Result<(), String> {
+fn compare_endpoints(lists: &BTreeMap<String, Lists<'_>>, theirs: &Value) -> Result<(), String> {
     let ours: Value = lists.values().map(|lists| (lists.id.clone(), lists.rendered())).collect();
-    let theirs_reduced: Value = theirs["endpoints"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(id, endpoint)| (id.clone(), rendered::endpoint_lists_of(endpoint)))
-        .collect();
-    differ("rendered endpoints", theirs_reduced, ours)?;
-    let types: Value =
-        resolution.sets.iter().map(|(id, set)| (id.to_string(), rendered::set_type(set))).collect();
-    differ("ipset_types", theirs["ipset_types"].clone(), types)?;
-    rendered::compare_rules(resolution, &theirs["policies"], &theirs["profiles"])
+    let endpoints = theirs.as_object().into_iter().flatten();
+    let theirs = endpoints.map(|(id, endpoint)| (id.clone(), rendered::endpoint_lists_of(endpoint)));
+    differ("rendered endpoints", theirs.collect(), ours)
+}
+
+fn set_types(resolution: &Resolution) -> Value {
+    resolution.sets.iter().map(|(id, set)| (id.to_string(), rendered::set_type(set))).collect()
 }
 
 fn active_policies(resolution: &Resolution) -> BTreeSet<String> {
@@ -110,10 +132,14 @@ type Pair<'a> = [&'a Arc<PolicyList>; 2];
 
 static NONE: std::sync::LazyLock<Arc<PolicyList>> = std::sync::LazyLock::new(Arc::default);
 
-fn endpoint_lists<'a>(resolution: &'a Resolution, datastore: &v1::Datastore) -> BTreeMap<String, Lists<'a>> {
+/// By what Felix calls the endpoints.
+fn endpoint_lists(
+    resolution: &Resolution,
+    name: impl Fn(&WorkloadKey) -> String,
+) -> BTreeMap<String, Lists<'_>> {
     let none: Pair<'_> = [&NONE, &NONE];
     let workloads = resolution.workloads.iter().map(|(key, policy)| {
-        let name = datastore.workload_names[key].clone();
+        let name = name(key);
         let normal = [&policy.ingress, &policy.egress];
         let id = format!("wep:{name}");
         (name, Lists { id, normal, untracked: none, pre_dnat: none, forward: none })

@@ -1,6 +1,6 @@
 //! Our outcome in the words of Felix's protocol with its dataplane, as JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use canal_control::resolve::calico::Resolution;
@@ -204,6 +204,40 @@ pub fn compare_rules(resolution: &Resolution, policies: &Value, profiles: &Value
     Ok(())
 }
 
+/// Sets that rules name in a direction in which their policy is asked, and those of profiles. Felix keeps the sets of
+/// the other direction's rules, too, which nothing looks at.
+pub fn governed_sets(expected: &Value) -> BTreeSet<String> {
+    let tiers = ["tiers", "untracked_tiers", "pre_dnat_tiers", "forward_tiers"];
+    let endpoints = || expected["endpoints"].as_object().into_iter().flatten().map(|(_, endpoint)| endpoint);
+    let asked = |member: &str| -> BTreeSet<String> {
+        let tiers = endpoints().flat_map(|endpoint| tiers.iter().flat_map(|name| list(&endpoint[*name])));
+        tiers.flat_map(|tier| list(&tier[member])).map(|name| name.as_str().unwrap().to_owned()).collect()
+    };
+    let mut sets = BTreeSet::new();
+    for (rules, names) in
+        [("inbound_rules", asked("ingress_policies")), ("outbound_rules", asked("egress_policies"))]
+    {
+        for (name, policy) in expected["active_policies"].as_object().into_iter().flatten() {
+            if names.contains(name.split_once('/').unwrap().1) {
+                list(&policy[rules]).iter().for_each(|rule| sets.extend(set_ids(rule)));
+            }
+        }
+        for (_, profile) in expected["active_profiles"].as_object().into_iter().flatten() {
+            list(&profile[rules]).iter().for_each(|rule| sets.extend(set_ids(rule)));
+        }
+    }
+    sets
+}
+
+fn set_ids(rule: &Value) -> impl Iterator<Item = String> {
+    let members = rule.as_object().unwrap().iter().filter(|(name, _)| name.ends_with("_set_ids"));
+    members.flat_map(|(_, ids)| list(ids)).map(|id| id.as_str().unwrap().to_owned())
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
 fn rule_sets(resolution: &Resolution) -> BTreeMap<Origin, Arc<RuleSet>> {
     let workloads = resolution.workloads.values().flat_map(|policy| [&policy.ingress, &policy.egress]);
     let hosts = resolution.host_endpoints.values().flat_map(|host| [&host.lists.ingress, &host.lists.egress]);
@@ -227,7 +261,12 @@ fn their_rule(theirs: &Value) -> Value {
                 json!(number.unwrap())
             }
             "action" if value.as_str().unwrap().eq_ignore_ascii_case("allow") => continue,
-            "action" => json!(value.as_str().unwrap().to_ascii_lowercase()),
+            // What Felix does not know makes it fail later; we deny.
+            "action" => match value.as_str().unwrap().to_ascii_lowercase().as_str() {
+                known @ ("log" | "next-tier") => json!(known),
+                "pass" => json!("next-tier"),
+                _ => json!("deny"),
+            },
             _ => value.clone(),
         };
         rule.insert(name.clone(), value);

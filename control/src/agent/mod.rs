@@ -93,13 +93,22 @@ pub enum AgentError {
     Join(#[source] JoinError),
 }
 
+/// What was published.
+#[derive(Clone, Debug, Default)]
+pub struct Published {
+    /// Generation of the tables; 0 = nothing was.
+    pub generation: u64,
+    /// What they were compiled from.
+    pub spec: Arc<NodeSpec>,
+}
+
 /// What others may watch.
 #[derive(Clone, Debug)]
 pub struct Observer {
     /// How the control side is.
     pub status: watch::Receiver<Status>,
     /// What was published last; the default value before anything was.
-    pub specs: watch::Receiver<Arc<NodeSpec>>,
+    pub specs: watch::Receiver<Published>,
     asked: watch::Sender<Revision>,
 }
 
@@ -107,7 +116,7 @@ impl Observer {
     /// Watches these. The receiver is told what is asked.
     pub fn new(
         status: watch::Receiver<Status>,
-        specs: watch::Receiver<Arc<NodeSpec>>,
+        specs: watch::Receiver<Published>,
     ) -> (Self, watch::Receiver<Revision>) {
         let (asked, asks) = watch::channel(0);
         (Self { status, specs, asked }, asks)
@@ -130,7 +139,7 @@ pub struct Agent {
     publisher: Publisher,
     clock: Clock,
     status: watch::Sender<Status>,
-    specs: watch::Sender<Arc<NodeSpec>>,
+    specs: watch::Sender<Published>,
     asked: watch::Receiver<Revision>,
 }
 
@@ -144,7 +153,7 @@ impl Agent {
         publisher: Publisher,
     ) -> (Self, Observer) {
         let (status, statuses) = watch::channel(Status { datastore: store.describe(), ..Status::default() });
-        let (specs, published) = watch::channel(Arc::default());
+        let (specs, published) = watch::channel(Published::default());
         let (observer, asked) = Observer::new(statuses, published);
         let clock: Clock = Arc::new(crate::flannel::renewal::boot_time);
         let agent = Self { options, store, host, edge, publisher, clock, status, specs, asked };

@@ -10,7 +10,6 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::Agent;
 use super::enter::Entered;
 use super::feeds::Feeds;
 use super::hold::Hold;
@@ -18,6 +17,7 @@ use super::host::Host;
 use super::keeper::{Keeper, LeaseReport, Wish};
 use super::on_link::OnLink;
 use super::saved::Saver;
+use super::{Agent, Published};
 use crate::datastore::Revision;
 use crate::datastore::syncer::SyncStatus;
 use crate::edge::{EdgePlan, EdgeReport};
@@ -335,7 +335,7 @@ impl Running {
         );
         let spec = Arc::new(spec);
         self.published = Some(Arc::clone(&spec));
-        self.agent.specs.send_replace(spec);
+        self.agent.specs.send_replace(Published { generation: self.generation, spec });
     }
 
     /// A revision that changed nothing is in force once that has been found out: with the tables there were before.

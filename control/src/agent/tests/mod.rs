@@ -253,7 +253,7 @@ impl Node {
     }
 
     fn spec(&self) -> Arc<NodeSpec> {
-        self.observer.specs.borrow().clone()
+        Arc::clone(&self.observer.specs.borrow().spec)
     }
 
     fn via(&self, prefix: &str) -> Option<Via> {

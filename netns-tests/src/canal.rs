@@ -229,6 +229,21 @@ impl<'t> Canal<'t> {
         Ok((answer.status.code(), String::from_utf8_lossy(&text).into_owned()))
     }
 
+    /// Exit code and answer of `canal trace … -o json`; what it said instead of an answer is the error.
+    pub fn trace(&self, words: &[&str]) -> Result<(Option<i32>, Value)> {
+        let words = [&["trace", "-o", "json"], words].concat();
+        let answer = self.ask(&words)?;
+        let stderr = String::from_utf8_lossy(&answer.stderr);
+        let report =
+            serde_json::from_slice(&answer.stdout).with_context(|| format!("{words:?}: {stderr}"))?;
+        Ok((answer.status.code(), report))
+    }
+
+    /// Exit code and text of `canal wait --rev`.
+    pub fn wait_revision(&self, revision: u64, timeout: &str) -> Result<(Option<i32>, String)> {
+        self.status_of(&["wait", "--rev", &revision.to_string(), "--timeout", timeout])
+    }
+
     /// Drop counters by reason.
     pub fn drops(&self) -> Result<BTreeMap<String, u64>> {
         Ok(admin::drops(&self.show("drops")?))

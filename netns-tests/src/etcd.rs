@@ -160,6 +160,12 @@ impl<'t> Etcd<'t> {
         self.ctl(&["put", "--", key, value]).map(drop)
     }
 
+    /// Writes one key without a lease and returns the revision of the write.
+    pub fn put_at(&self, key: &str, value: &str) -> Result<u64> {
+        let answer: Value = serde_json::from_str(&self.ctl(&["-w", "json", "put", "--", key, value])?)?;
+        answer["header"]["revision"].as_u64().context("no revision")
+    }
+
     /// Deletes one key.
     pub fn delete(&self, key: &str) -> Result<()> {
         self.ctl(&["del", "--", key]).map(drop)

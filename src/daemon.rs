@@ -28,6 +28,7 @@ use crate::observe::inspector::Inspector;
 use crate::observe::{admin, enforced, health, http, metrics, protocol};
 use crate::ports::{ChosenPort, OpenPorts, PortError};
 use crate::supervise::{Ended, Event, Listener, Part, ended};
+use crate::trace::Tracer;
 use crate::worker_thread::{Plan, Workers};
 
 /// How long the control thread may take to undo what it did to the host.
@@ -127,6 +128,7 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
             workers: handles,
             tables,
             control: control.observer.clone(),
+            tracer: Arc::new(Tracer::new(seed, config.workers)),
             waiting: Arc::new(Semaphore::new(enforced::MAX_WAITING)),
         };
         live(config, inspector, control, &ended, &listener, &ports.device)

@@ -1,7 +1,7 @@
 //! Composition of canal: what the daemon `canal-fwd` and the operator's command `canal` are made of.
 //!
 //! In reading order: [`config`], [`daemon`] which starts and ends everything, [`ports`] and [`edge`] (the kernel's
-//! side), [`worker_thread`] and [`depot`] (the packet threads), [`supervise`] and [`instance`], [`observe`].
+//! side), [`worker_thread`] and [`depot`] (the packet threads), [`supervise`] and [`instance`], [`observe`], [`trace`].
 
 pub mod config;
 pub mod daemon;
@@ -12,4 +12,5 @@ pub mod logging;
 pub mod observe;
 pub mod ports;
 pub mod supervise;
+pub mod trace;
 pub mod worker_thread;

@@ -22,6 +22,9 @@ use super::protocol::{
 };
 use super::views;
 use crate::ports::{Chosen, ChosenPort, UnderlayPort};
+use crate::trace::Tracer;
+use crate::trace::question::Question;
+use crate::trace::report::Report;
 use crate::worker_thread::{Order, WorkerHandle};
 
 /// How long a worker may take to list its flows: it does so between two batches.
@@ -29,6 +32,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long workers may take to look at the newest tables before a status says that they are late.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// Pause between two looks at tables and spec that do not belong together: one is published right after the other.
+const SETTLE: Duration = Duration::from_millis(1);
+
+/// Looks before that is given up.
+const SETTLE_TRIES: usize = 100;
 
 /// Looks at everything.
 #[derive(Clone)]
@@ -51,6 +60,8 @@ pub struct Inspector {
     pub tables: Reader,
     /// The control side: how it is, and what the tables were made from.
     pub control: Observer,
+    /// Answers questions about packets.
+    pub tracer: Arc<Tracer>,
     /// Places for clients that wait; [`enforced::MAX_WAITING`].
     pub waiting: Arc<Semaphore>,
 }
@@ -66,6 +77,10 @@ impl Inspector {
             Request::Fdb => Reply::Fdb(views::fdb(&self.spec(), &self.device)),
             Request::Flows { limit } => match self.flows(limit.min(MAX_FLOWS)).await {
                 Ok(flows) => Reply::Flows(flows),
+                Err(why) => return Response::Error(why),
+            },
+            Request::Trace(question) => match self.trace(&question).await {
+                Ok(report) => Reply::Trace(Box::new(report)),
                 Err(why) => return Response::Error(why),
             },
             Request::Drops => Reply::Drops(views::drops(self.workers.iter().map(|w| &*w.counters))),
@@ -111,7 +126,25 @@ impl Inspector {
     }
 
     fn spec(&self) -> Arc<NodeSpec> {
-        Arc::clone(&self.control.specs.borrow())
+        Arc::clone(&self.control.specs.borrow().spec)
+    }
+
+    /// The tables in force, and what they were compiled from.
+    async fn world(&self) -> Result<(Arc<Tables>, Arc<NodeSpec>), String> {
+        for _ in 0..SETTLE_TRIES {
+            let tables = self.tables();
+            let published = self.control.specs.borrow().clone();
+            if published.generation == tables.generation {
+                return Ok((tables, published.spec));
+            }
+            tokio::time::sleep(SETTLE).await;
+        }
+        Err("tables are published faster than they can be looked at; try again".to_owned())
+    }
+
+    async fn trace(&self, question: &Question) -> Result<Report, String> {
+        let (tables, spec) = self.world().await?;
+        self.tracer.trace(question, &spec, &tables, coarse_ms()).map_err(|error| error.to_string())
     }
 
     fn tables(&self) -> Arc<Tables> {

@@ -6,6 +6,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::trace::question::Question;
+use crate::trace::report::Report;
+
 /// File name of the admin socket in the run directory.
 pub const SOCKET_NAME: &str = "canal.sock";
 
@@ -55,6 +58,8 @@ pub enum Request {
         /// How long the answer may take, up to [`MAX_PATIENCE_MS`].
         patience_ms: u64,
     },
+    /// What would become of this packet?
+    Trace(Box<Question>),
 }
 
 /// What comes back.
@@ -83,6 +88,7 @@ pub enum Reply {
     Generation(GenerationView),
     Status(Box<StatusView>),
     Enforced(EnforcedView),
+    Trace(Box<Report>),
 }
 
 /// One queue of a kernel port.

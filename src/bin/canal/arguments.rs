@@ -6,6 +6,8 @@ use std::time::Duration;
 use canal::observe::protocol::{MAX_FLOWS, Request};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::trace::Trace;
+
 /// Looks into a running canal-fwd.
 #[derive(Debug, Parser)]
 #[command(name = "canal", version, max_term_width = 100)]
@@ -40,6 +42,8 @@ pub enum Command {
         #[arg(short, long, value_enum, default_value = "table")]
         output: Format,
     },
+    /// What a packet would experience, stage by stage
+    Trace(Box<Trace>),
     /// What a drop reason means; all of them without one
     Explain {
         /// As in `canal show drops` and the metrics

@@ -3,6 +3,7 @@
 mod arguments;
 mod explain;
 mod render;
+mod trace;
 mod wait;
 
 use std::io::Write;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     let outcome = match &arguments.command {
         Command::Explain { reason } => Ok(explain::explain(reason.as_deref())),
         Command::Show(show) => show_topics(&arguments, show),
+        Command::Trace(trace) => ask_trace(&arguments, trace),
         Command::Status { output } => status(&arguments, *output),
         Command::Wait { revision, timeout, output } => wait(&arguments, *revision, *timeout, *output),
     };
@@ -55,6 +57,20 @@ fn show_topics(arguments: &Arguments, show: &arguments::Show) -> Result<(String,
         Format::Table => render::tables(&replies, show.all),
     };
     Ok((text, 0))
+}
+
+fn ask_trace(arguments: &Arguments, trace: &trace::Trace) -> Result<(String, u8), ClientError> {
+    let question = trace.question().map_err(|error| ClientError::Refused(error.to_string()))?;
+    let reply = Client::connect(&arguments.socket)?.ask(&Request::Trace(Box::new(question)))?;
+    let Reply::Trace(report) = &reply else {
+        return Err(ClientError::Refused("answered something else than was asked".into()));
+    };
+    let code = if report.verdict.outcome.gets_through() { 0 } else { DEGRADED };
+    let text = match trace.output {
+        Format::Json => render::json(&[reply]),
+        Format::Table => trace::text(report, trace.verbose),
+    };
+    Ok((text, code))
 }
 
 fn wait(

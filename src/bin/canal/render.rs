@@ -52,6 +52,7 @@ fn table(reply: &Reply, all_drops: bool) -> (&'static str, String) {
         Reply::Generation(generation) => ("generation", show_generation(generation)),
         Reply::Status(view) => ("status", status(view)),
         Reply::Enforced(view) => ("enforced", enforced(view)),
+        Reply::Trace(report) => ("trace", crate::trace::text(report, false)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use netns_tests::traffic::Ping;
-use netns_tests::{Network, Overlay, Pod, Role, Shape, Topology, pod};
+use netns_tests::{Network, Overlay, Role, Shape, Topology, pod};
 use std::time::{Duration, Instant};
 
 const ENFORCED: Option<i32> = Some(0);
@@ -18,19 +18,20 @@ fn what_was_waited_for_is_what_the_next_packet_meets() -> Result<()> {
     let topology = Topology::build(&Shape::hosts(1))?;
     let overlay = overlay(&topology)?;
     let (canal, first) = (overlay.canal(0), overlay.pod(0));
-    let second = Pod::new(&topology, overlay.host(0), overlay.subnets(0)?, 7, overlay.pod_mtu)?;
+    // Its interface is known from here on: when the kernel tells of one is no matter of revisions.
+    let second = overlay.another_pod(0, 7)?;
     let key = format!("{WORKLOADS}/{}/{}", pod::NAMESPACE, second.endpoint_name());
     for _ in 0..5 {
-        let revision = overlay.store.put_at(&key, &second.endpoint().to_string())?;
-        let (code, said) = canal.wait_revision(revision, "10s")?;
-        ensure!(code == ENFORCED, "{said}");
-        Ping::to(second.v4).count(1).expect_all(&first.ns)?;
         overlay.store.delete(&key)?;
         // Somebody else's key: the revision goes on, and nothing else changes.
         let revision = overlay.store.put_at("/elsewhere", "x")?;
         let (code, said) = canal.wait_revision(revision, "10s")?;
         ensure!(code == ENFORCED, "{said}");
         ensure!(!canal.show("endpoints")?.to_string().contains(&second.interface), "it is gone by then");
+        let revision = overlay.store.put_at(&key, &second.endpoint().to_string())?;
+        let (code, said) = canal.wait_revision(revision, "10s")?;
+        ensure!(code == ENFORCED, "{said}");
+        Ping::to(second.v4).count(1).expect_all(&first.ns)?;
     }
     // A worker without packets sleeps; who waits wakes it.
     std::thread::sleep(Duration::from_millis(700));

@@ -1,5 +1,5 @@
 //! Every case of `calico/policy-eval.json`: packets whose fate Calico's own programs have decided, judged by the slow
-//! walk.
+//! walk and by the compiled tables.
 //!
 //! The directory is `$CANAL_CONFORMANCE_DIR`, by default `../shared/conformance` beside the workspace. Without it
 //! nothing is tested, which is an error when `CI=true`.
@@ -7,6 +7,9 @@
 use std::path::{Path, PathBuf};
 
 use canal_dataplane::policy::{self, Outcome};
+use canal_dataplane::spec::policy::{EndpointPolicy, HostEndpoint};
+use canal_dataplane::spec::{Endpoint, NodeSpec};
+use canal_dataplane::tables::policy::{Memo, Policy};
 use serde_json::Value;
 
 #[path = "policy_conformance/case.rs"]
@@ -40,6 +43,45 @@ fn by_the_walk(case: &Case, packet: &Packet) -> Outcome {
     policy::judge(&case.workload, sets, &packet.facts).outcome
 }
 
+/// A node with one workload and one host endpoint, under this case's policy.
+fn compiled(case: &Case) -> Policy {
+    let workload = Endpoint {
+        name: "workload".into(),
+        interface: "cali1".into(),
+        ifindex: Some(1),
+        mac: None,
+        networks: Vec::new(),
+        mtu: 1500,
+        policy: EndpointPolicy { ingress: case.workload.clone(), egress: case.workload.clone() },
+    };
+    let host = HostEndpoint {
+        name: "host".into(),
+        interface: None,
+        ingress: case.host.clone(),
+        egress: case.host.clone(),
+    };
+    let spec = NodeSpec {
+        sets: case.sets.clone(),
+        endpoints: vec![workload],
+        host_endpoints: vec![host],
+        ..NodeSpec::default()
+    };
+    Policy::compile(&spec, None)
+}
+
+fn by_the_tables(case: &Case, policy: &Policy, memo: &mut Memo, packet: &Packet) -> Outcome {
+    let host = &policy.host_endpoint(0).ingress;
+    let untracked = policy.judge_untracked(host, memo, &packet.facts).outcome;
+    if case.kind == Kind::Untracked || untracked != Outcome::Undecided {
+        return untracked;
+    }
+    let outcome = policy.judge_host(host, memo, &packet.facts, packet.passage).outcome;
+    if case.kind == Kind::Host || outcome != Outcome::Allowed {
+        return outcome;
+    }
+    policy.judge(&policy.endpoint(0).ingress, memo, &packet.facts).outcome
+}
+
 #[test]
 fn every_packet_meets_its_recorded_fate() {
     let Some(file) = file() else { return };
@@ -49,12 +91,16 @@ fn every_packet_meets_its_recorded_fate() {
     let (mut cases, mut packets, mut wrong) = (0, 0, Vec::new());
     for case in lists.into_iter().flatten() {
         let case = Case::read(case);
+        let (policy, mut memo) = (compiled(&case), Memo::default());
         cases += 1;
         for (packet, expected) in &case.packets {
             packets += 1;
-            let actual = by_the_walk(&case, packet);
-            if actual != *expected {
-                wrong.push(format!("{} by the walk: {actual}, not {expected}: {packet:?}", case.id));
+            let walk = by_the_walk(&case, packet);
+            let tables = by_the_tables(&case, &policy, &mut memo, packet);
+            for (judge, actual) in [("walk", walk), ("tables", tables)] {
+                if actual != *expected {
+                    wrong.push(format!("{} by the {judge}: {actual}, not {expected}: {packet:?}", case.id));
+                }
             }
         }
     }

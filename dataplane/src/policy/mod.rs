@@ -17,9 +17,11 @@ use std::sync::Arc;
 use crate::spec::policy::{Action, Origin, OriginKind, PolicyDirection};
 
 pub use explain::{Explanation, Step, explain};
+pub(crate) use facts::Shape;
 pub use facts::{Facts, Transport};
 pub use host::{Passage, judge_host, judge_untracked};
 pub use matching::{Criterion, End, Mismatch, check};
+pub(crate) use walk::Ends;
 pub use walk::judge;
 
 /// What a list makes of a packet.

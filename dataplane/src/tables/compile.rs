@@ -8,7 +8,9 @@ use hashbrown::HashMap;
 use ipnetwork::IpNetwork;
 
 use super::adjacency::Tunnel;
-use super::{Adjacency, Endpoint, Kind, Lpm, Networks, PathMtu, Tables, TemplateV4, TemplateV6, Vtep};
+use super::{
+    Adjacency, Endpoint, Kind, Lpm, Networks, PathMtu, Policy, Tables, TemplateV4, TemplateV6, Vtep,
+};
 use crate::net::Mac;
 use crate::reply::GATEWAY_MAC;
 use crate::spec::{self, NodeSpec, Via};
@@ -67,6 +69,7 @@ pub fn compile(spec: &NodeSpec, previous: Option<&Tables>, generation: u64) -> T
         by_outer_v6,
         routes: build.routes,
         direct_sources: Networks::new(&spec.direct_sources),
+        policy: Policy::compile(spec, previous.map(|tables| &tables.policy)),
     }
 }
 

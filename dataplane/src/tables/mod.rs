@@ -4,6 +4,7 @@ mod adjacency;
 mod compile;
 mod lpm;
 mod path_mtu;
+pub mod policy;
 mod publish;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -16,6 +17,7 @@ pub use adjacency::{Adjacency, Kind, TemplateV4, TemplateV6};
 pub use compile::compile;
 pub use lpm::Lpm;
 pub use path_mtu::PathMtu;
+pub use policy::Policy;
 pub use publish::{Publisher, Reader};
 
 use crate::net::Mac;
@@ -53,6 +55,8 @@ pub struct Tables {
     by_outer_v6: HashMap<u128, u32, FixedState>,
     routes: Lpm<u32>,
     direct_sources: Networks,
+    /// Who may talk to whom.
+    pub policy: Policy,
 }
 
 /// A local workload.

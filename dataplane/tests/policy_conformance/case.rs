@@ -33,7 +33,7 @@ pub struct Case {
     pub kind: Kind,
     pub sets: Vec<Arc<IpSet>>,
     pub host: HostPolicy,
-    pub workload: PolicyList,
+    pub workload: Arc<PolicyList>,
     pub packets: Vec<(Packet, Outcome)>,
 }
 
@@ -83,7 +83,7 @@ impl Case {
             kind,
             sets: read_sets(case),
             host,
-            workload: list("workload_tiers", "workload_profiles", false),
+            workload: Arc::new(list("workload_tiers", "workload_profiles", false)),
             packets: packets.collect(),
         }
     }

@@ -9,9 +9,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use canal_control::agent::{Agent, KernelHost, Observer, Options};
-use canal_control::datastore::Datastore;
-use canal_control::datastore::dir::Dir;
-use canal_control::datastore::etcd::Etcd;
 use canal_dataplane::net::HashSeed;
 use canal_dataplane::tables::{Publisher, Tables};
 use canal_io::tun::TapDevice;
@@ -21,7 +18,8 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::config::{Config, DatastoreChoice};
+use crate::config::Config;
+use crate::config::datastore::OpenError;
 use crate::edge::{KernelEdge, chain};
 use crate::instance::{Instance, InstanceError};
 use crate::observe::inspector::Inspector;
@@ -48,7 +46,7 @@ pub enum DaemonError {
     Ports(#[from] PortError),
     /// The datastore could not be opened.
     #[error("cannot open the datastore")]
-    Datastore(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Datastore(#[source] OpenError),
     /// The host's network could not be looked at.
     #[error("cannot look at the host's links and addresses")]
     Host(#[source] canal_control::host::Error),
@@ -240,7 +238,7 @@ async fn agent(
     edge: KernelEdge,
     publisher: Publisher,
 ) -> Result<(Agent, Observer), DaemonError> {
-    let store = datastore(config)?;
+    let store = config.datastore.open(&config.prefix).map_err(DaemonError::Datastore)?;
     tracing::info!(datastore = store.describe(), node = config.node_name, "desired state");
     let host = KernelHost::start(&config.device).await.map_err(DaemonError::Host)?;
     let options = Options {
@@ -257,18 +255,6 @@ async fn agent(
         seed: rand::random(),
     };
     Ok(Agent::new(options, store, Arc::new(host), Box::new(edge), publisher))
-}
-
-fn datastore(config: &Config) -> Result<Arc<dyn Datastore>, DaemonError> {
-    let failed = |error: Box<dyn std::error::Error + Send + Sync>| DaemonError::Datastore(error);
-    Ok(match &config.datastore {
-        DatastoreChoice::Etcd(options) => {
-            Arc::new(Etcd::new(options.clone()).map_err(|error| failed(error.into()))?)
-        }
-        DatastoreChoice::Dir(root) => {
-            Arc::new(Dir::open(root, &config.prefix.to_string()).map_err(|error| failed(error.into()))?)
-        }
-    })
 }
 
 fn runtime() -> Result<Runtime, DaemonError> {

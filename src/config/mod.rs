@@ -1,17 +1,16 @@
 //! What the command line and the environment ask for, checked.
 //!
 //! In reading order: [`argv`] makes Go-style arguments and variables into plain arguments, [`flags`] is the list
-//! of flags, [`Config`] their meaning.
+//! of flags, [`datastore`] where desired state is, [`Config`] all that they mean.
 
 pub mod argv;
+pub mod datastore;
 pub mod flags;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use canal_control::datastore::etcd::{
-    ClientCertificate, Credentials, EtcdOptions, OptionsError, TlsFiles, parse_endpoints,
-};
+use canal_control::datastore::etcd::OptionsError;
 use canal_control::flannel::RenewMargin;
 use canal_control::host::Wanted;
 use canal_control::model::flannel::Prefix;
@@ -19,11 +18,9 @@ use canal_dataplane::limits::MAX_WORKERS;
 use canal_dataplane::spec::{DscpMode, Settings};
 use clap::Parser;
 
+pub use datastore::{DatastoreChoice, DatastoreSettings};
 pub use flags::{DatastoreKind, LogFormat, LogLevel, PortChoice};
 use flags::{Dscp, Flags};
-
-/// flannel's default etcd servers.
-const DEFAULT_ENDPOINTS: &str = "http://127.0.0.1:4001,http://127.0.0.1:2379";
 
 /// Workers when nobody says how many: more only help above what one host's pods usually send.
 const DEFAULT_WORKERS: u32 = 4;
@@ -85,15 +82,6 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Sentences to log at start: flags that were given and have no effect.
     pub notes: Vec<String>,
-}
-
-/// Where desired state is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DatastoreChoice {
-    /// etcd v3.
-    Etcd(EtcdOptions),
-    /// Documents under this directory.
-    Dir(PathBuf),
 }
 
 /// What the command line asks for.
@@ -307,59 +295,23 @@ fn address<A: std::str::FromStr>(
 }
 
 fn datastore(flags: &Flags, notes: &mut Vec<String>) -> Result<DatastoreChoice, ConfigError> {
-    let about_etcd = [
-        (flags.etcd_endpoints.is_some(), "etcd-endpoints"),
-        (flags.etcd_keyfile.is_some(), "etcd-keyfile"),
-        (flags.etcd_certfile.is_some(), "etcd-certfile"),
-        (flags.etcd_cafile.is_some(), "etcd-cafile"),
-        (flags.etcd_username.is_some(), "etcd-username"),
-        (flags.etcd_password.is_some(), "etcd-password"),
-        (flags.etcd_prefix.is_some(), "etcd-prefix"),
-    ];
-    let mut given = about_etcd.iter().filter(|(given, _)| *given).map(|(_, flag)| *flag);
-    match flags.datastore {
-        Some(DatastoreKind::Etcd) => etcd(flags).map(DatastoreChoice::Etcd),
-        Some(DatastoreKind::Dir) => {
-            let unused = given.filter(|flag| *flag != "etcd-prefix");
-            notes.extend(unused.map(|flag| format!("--{flag} has no effect: the datastore is a directory")));
-            Ok(DatastoreChoice::Dir(flags.data_dir.clone()))
-        }
-        None if given.next().is_some() => etcd(flags).map(DatastoreChoice::Etcd),
-        None => Ok(DatastoreChoice::Dir(flags.data_dir.clone())),
-    }
-}
-
-fn etcd(flags: &Flags) -> Result<EtcdOptions, ConfigError> {
-    let list = flags.etcd_endpoints.as_deref().unwrap_or(DEFAULT_ENDPOINTS);
-    let mut options = EtcdOptions::new(parse_endpoints(list)?);
-    let files = (&flags.etcd_certfile, &flags.etcd_keyfile);
-    let client = both(files, ("etcd-certfile", "etcd-keyfile"))?
-        .map(|(certificate, key)| ClientCertificate { certificate, key });
-    options.tls = match (&flags.etcd_cafile, client) {
-        (Some(ca), client) => Some(TlsFiles { ca: ca.clone(), client }),
-        (None, Some(_)) => {
-            return Err(ConfigError::Pair { given: "etcd-certfile", missing: "etcd-cafile" });
-        }
-        (None, None) => None,
+    let settings = DatastoreSettings {
+        kind: flags.datastore,
+        data_dir: flags.data_dir.clone(),
+        etcd_endpoints: flags.etcd_endpoints.clone(),
+        etcd_keyfile: flags.etcd_keyfile.clone(),
+        etcd_certfile: flags.etcd_certfile.clone(),
+        etcd_cafile: flags.etcd_cafile.clone(),
+        etcd_username: flags.etcd_username.clone(),
+        etcd_password: flags.etcd_password.clone(),
+        names_etcd: flags.etcd_prefix.is_some(),
     };
-    let login = (&flags.etcd_username, &flags.etcd_password);
-    options.credentials = both(login, ("etcd-username", "etcd-password"))?
-        .map(|(user, password)| Credentials { user, password });
-    options.check()?;
-    Ok(options)
-}
-
-/// Both of two values, or neither.
-fn both<T: Clone>(
-    values: (&Option<T>, &Option<T>),
-    names: (&'static str, &'static str),
-) -> Result<Option<(T, T)>, ConfigError> {
-    match values {
-        (Some(first), Some(second)) => Ok(Some((first.clone(), second.clone()))),
-        (None, None) => Ok(None),
-        (Some(_), None) => Err(ConfigError::Pair { given: names.0, missing: names.1 }),
-        (None, Some(_)) => Err(ConfigError::Pair { given: names.1, missing: names.0 }),
+    let choice = settings.choose()?;
+    if let DatastoreChoice::Dir(_) = choice {
+        let unused = settings.about_etcd();
+        notes.extend(unused.map(|flag| format!("--{flag} has no effect: the datastore is a directory")));
     }
+    Ok(choice)
 }
 
 fn healthz(flags: &Flags) -> Result<Option<SocketAddr>, ConfigError> {

@@ -1,3 +1,5 @@
+use canal_control::datastore::etcd::{ClientCertificate, EtcdOptions, TlsFiles, parse_endpoints};
+
 use super::*;
 
 fn machine() -> Machine {

@@ -6,9 +6,10 @@ use std::time::Duration;
 use canal::observe::protocol::{MAX_FLOWS, Request};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::resources;
 use crate::trace::Trace;
 
-/// Looks into a running canal-fwd.
+/// Looks into a running canal-fwd, and keeps Calico's resources.
 #[derive(Debug, Parser)]
 #[command(name = "canal", version, max_term_width = 100)]
 pub struct Arguments {
@@ -49,6 +50,14 @@ pub enum Command {
         /// As in `canal show drops` and the metrics
         reason: Option<String>,
     },
+    /// Write resources: create them, or replace what is there
+    Apply(resources::Apply),
+    /// Show resources
+    Get(resources::Get),
+    /// Delete resources
+    Delete(resources::Delete),
+    /// Check files of resources without a datastore
+    Validate(resources::Validate),
 }
 
 #[derive(Debug, Args)]

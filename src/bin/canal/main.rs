@@ -1,8 +1,9 @@
-//! `canal`, the operator's command: asks a running `canal-fwd` over its admin socket.
+//! `canal`, the operator's command: asks a running `canal-fwd` over its admin socket, reads and writes Calico's resources.
 
 mod arguments;
 mod explain;
 mod render;
+mod resources;
 mod trace;
 mod wait;
 
@@ -30,6 +31,10 @@ fn main() -> ExitCode {
         Command::Trace(trace) => ask_trace(&arguments, trace),
         Command::Status { output } => status(&arguments, *output),
         Command::Wait { revision, timeout, output } => wait(&arguments, *revision, *timeout, *output),
+        Command::Apply(command) => return resources::run(command.run()),
+        Command::Get(command) => return resources::run(command.run()),
+        Command::Delete(command) => return resources::run(command.run()),
+        Command::Validate(command) => return resources::run(command.run()),
     };
     match outcome {
         Ok((text, code)) => print(&text, code),

@@ -85,13 +85,13 @@ async fn live_through_it(store: &dyn Datastore) {
             panic!("{name} was not updated")
         };
         assert!(revision > found.revision);
+        assert_eq!(store.keeps_revisions(), found.version == found.revision.to_string());
         let stale = resources_of.write(&changed, Mode::Apply, &stamp(2)).await.unwrap_err();
         assert!(matches!(stale, StoreError::Stale { .. }), "{stale}");
         let updated = resources_of.get(kind, namespace, name).await.unwrap().unwrap();
         assert_eq!(updated.object["metadata"]["uid"], found.object["metadata"]["uid"]);
         assert_eq!(updated.object["spec"], found.object["spec"]);
-        let old = found.revision.to_string();
-        let refused = resources_of.delete(kind, namespace, name, Some(&old)).await.unwrap_err();
+        let refused = resources_of.delete(kind, namespace, name, Some(&found.version)).await.unwrap_err();
         assert!(matches!(refused, StoreError::Stale { .. }), "{refused}");
         resources_of.delete(kind, namespace, name, None).await.unwrap();
         assert!(resources_of.get(kind, namespace, name).await.unwrap().is_none());

@@ -151,6 +151,11 @@ pub trait Datastore: Send + Sync + fmt::Debug {
     /// For humans: kind and place, without secrets, e.g. `etcd https://10.0.0.1:2379`.
     fn describe(&self) -> String;
 
+    /// Whether a revision means the same to the next process. If not, only what is stored says whether it is the same.
+    fn keeps_revisions(&self) -> bool {
+        true
+    }
+
     /// All keys that start with `prefix`, at one revision.
     async fn list(&self, prefix: &str) -> Result<Snapshot, Error>;
 

@@ -61,8 +61,14 @@ pub fn read(text: &[u8]) -> Result<Vec<(Place, Value)>, ReadError> {
         match document {
             // Nothing between two lines of dashes.
             Value::Null => {}
-            Value::Array(items) => found.extend(numbered(place, items)),
-            Value::Object(list) if list_of(&list).is_some() => found.extend(unlisted(place, list)?),
+            Value::Array(items) => {
+                let items =
+                    items.into_iter().map(|item| resources(place, item)).collect::<Result<Vec<_>, _>>()?;
+                found.extend(numbered(place, items.concat()));
+            }
+            Value::Object(list) if list_of(&list).is_some() => {
+                found.extend(numbered(place, unlisted(place, list)?))
+            }
             document => found.push((place, document)),
         }
     }
@@ -78,13 +84,20 @@ fn list_of(list: &Map<String, Value>) -> Option<&str> {
     list.get("kind")?.as_str()?.strip_suffix("List")
 }
 
+/// One of a plain list: a resource, or a list of them, as `canal get` shows several kinds.
+fn resources(place: Place, item: Value) -> Result<Vec<Value>, ReadError> {
+    match item {
+        Value::Object(list) if list_of(&list).is_some() => unlisted(place, list),
+        item => Ok(vec![item]),
+    }
+}
+
 /// Items inherit what they do not say themselves.
-fn unlisted(place: Place, mut list: Map<String, Value>) -> Result<Vec<(Place, Value)>, ReadError> {
+fn unlisted(place: Place, mut list: Map<String, Value>) -> Result<Vec<Value>, ReadError> {
     let kind = list_of(&list).unwrap_or_default().to_owned();
     let api_version = list.get("apiVersion").cloned();
-    let Some(Value::Array(items)) = list.remove("items") else { return Err(ReadError::NoItems(place)) };
-    let mut found: Vec<(Place, Value)> = numbered(place, items).collect();
-    for (_, item) in &mut found {
+    let Some(Value::Array(mut items)) = list.remove("items") else { return Err(ReadError::NoItems(place)) };
+    for item in &mut items {
         if let Value::Object(item) = item
             && !kind.is_empty()
         {
@@ -94,7 +107,7 @@ fn unlisted(place: Place, mut list: Map<String, Value>) -> Result<Vec<(Place, Va
             }
         }
     }
-    Ok(found)
+    Ok(items)
 }
 
 /// JSON is tried first: YAML knows less of its escapes.
@@ -256,6 +269,10 @@ mod tests {
             [("document 1, item 1".to_owned(), json!("X"))]
         );
         assert_eq!(kinds("{kind: A}\n---\n{kind: B}\n").len(), 2);
+        let several = "[{kind: AList, items: [{}, {}]}, {kind: B}]";
+        let expected =
+            [("document 1, item 1", "A"), ("document 1, item 2", "A"), ("document 1, item 3", "B")];
+        assert_eq!(kinds(several), expected.map(|(place, kind)| (place.to_owned(), json!(kind))));
         let inherited = read(b"kind: BList\napiVersion: v\nitems: [{}]").unwrap();
         assert_eq!(inherited[0].1, json!({"kind": "B", "apiVersion": "v"}));
     }

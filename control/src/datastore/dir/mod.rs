@@ -239,6 +239,10 @@ impl Datastore for Dir {
         format!("directory {}", shown(&self.inner.root))
     }
 
+    fn keeps_revisions(&self) -> bool {
+        false
+    }
+
     async fn list(&self, prefix: &str) -> Result<Snapshot, Error> {
         let prefix = prefix.to_owned();
         self.blocking(move |inner| {

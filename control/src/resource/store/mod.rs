@@ -8,6 +8,7 @@ mod tests;
 use std::time::Duration;
 
 use serde_json::Value;
+use sha2::{Digest, Sha224};
 
 use super::document::{ALLOW_PROFILE, Resource, allow_profile};
 use super::error::FieldError;
@@ -20,6 +21,9 @@ use crate::datastore::{Datastore, Error, Expect, KeyValue, Revision, Written};
 
 /// How often a write is tried when somebody else is always faster; calicoctl's number.
 const TRIES_MAX: u32 = 5;
+
+/// Bytes of a digest that stand for a content: enough that nobody meets the same twice by chance.
+const VERSION_BYTES: usize = 12;
 
 /// Between two tries, times the number of the try.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -67,7 +71,7 @@ pub enum StoreError {
         /// In the document.
         given: String,
         /// In the datastore.
-        latest: Revision,
+        latest: String,
     },
     /// Somebody else was faster, [`TRIES_MAX`] times.
     #[error("is being written by somebody else all the time; try again")]
@@ -95,6 +99,9 @@ pub struct Found {
     pub object: Object,
     /// Of the last write; 0 for what is not stored.
     pub revision: Revision,
+    /// `resourceVersion`: the revision, or what stands for the content where revisions do not last. Empty for what is not
+    /// stored.
+    pub version: String,
 }
 
 impl Found {
@@ -114,8 +121,8 @@ impl Found {
         if let Value::Object(meta) = object.entry("metadata").or_insert_with(|| Value::Object(Object::new()))
         {
             meta.insert("name".to_owned(), self.name().into());
-            if self.revision > 0 {
-                meta.insert("resourceVersion".to_owned(), self.revision.to_string().into());
+            if !self.version.is_empty() {
+                meta.insert("resourceVersion".to_owned(), self.version.as_str().into());
             }
         }
         Value::Object(object)
@@ -155,12 +162,13 @@ impl<'a> ResourceStore<'a> {
             let key = key(kind, namespace, &stored);
             if let Some(entry) = self.store.get(&key).await? {
                 // One that cannot be read is there, and can be replaced.
-                return Ok(Some(found(kind, &entry).unwrap_or_else(|_| Found {
+                return Ok(Some(self.found(kind, &entry).unwrap_or_else(|_| Found {
                     kind,
                     namespace: namespace.to_owned(),
                     stored_name: stored,
                     object: Object::new(),
                     revision: entry.mod_revision,
+                    version: self.version(&entry),
                 })));
             }
         }
@@ -187,7 +195,7 @@ impl<'a> ResourceStore<'a> {
             resources.push(built_in(kind));
         }
         for entry in &listed.entries {
-            match found(kind, entry) {
+            match self.found(kind, entry) {
                 Ok(found) => resources.push(found),
                 Err(reason) => unreadable.push(Unreadable { key: entry.key.clone(), reason }),
             }
@@ -209,9 +217,9 @@ impl<'a> ResourceStore<'a> {
                 _ => {}
             }
             if let (Some(existing), Some(given)) = (&existing, resource.resource_version())
-                && given != existing.revision.to_string()
+                && given != existing.version
             {
-                return Err(StoreError::Stale { given: given.to_owned(), latest: existing.revision });
+                return Err(StoreError::Stale { given: given.to_owned(), latest: existing.version.clone() });
             }
             if existing.is_none() {
                 guards::before_create(self, resource, stamp).await?;
@@ -247,8 +255,8 @@ impl<'a> ResourceStore<'a> {
     ) -> Result<Found, StoreError> {
         for attempt in 1..=TRIES_MAX {
             let existing = self.get(kind, namespace, name).await?.ok_or(StoreError::Missing)?;
-            if let Some(given) = version.filter(|given| **given != existing.revision.to_string()) {
-                return Err(StoreError::Stale { given: given.to_owned(), latest: existing.revision });
+            if let Some(given) = version.filter(|given| **given != existing.version) {
+                return Err(StoreError::Stale { given: given.to_owned(), latest: existing.version });
             }
             guards::before_delete(self, &existing).await?;
             let key = key(kind, namespace, &existing.stored_name);
@@ -258,6 +266,30 @@ impl<'a> ResourceStore<'a> {
             }
         }
         Err(StoreError::Contended)
+    }
+
+    fn found(&self, kind: Kind, entry: &KeyValue) -> Result<Found, String> {
+        let rest = entry.key.strip_prefix(&kind.prefix()).unwrap_or_default();
+        let (namespace, name) = match rest.split_once('/') {
+            Some((namespace, name)) if kind.is_namespaced() => (namespace, name),
+            None if !kind.is_namespaced() => ("", rest),
+            _ => return Err(format!("the key is not that of a {kind}")),
+        };
+        if name.is_empty() || name.contains('/') {
+            return Err(format!("the key is not that of a {kind}"));
+        }
+        let object: Object = serde_json::from_slice(&entry.value).map_err(|error| error.to_string())?;
+        let (namespace, stored_name) = (namespace.to_owned(), name.to_owned());
+        let (revision, version) = (entry.mod_revision, self.version(entry));
+        Ok(Found { kind, namespace, stored_name, object, revision, version })
+    }
+
+    fn version(&self, entry: &KeyValue) -> String {
+        if self.store.keeps_revisions() {
+            return entry.mod_revision.to_string();
+        }
+        let digest = Sha224::digest(&entry.value);
+        digest.iter().take(VERSION_BYTES).map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
@@ -276,24 +308,10 @@ fn stored_names(kind: Kind, name: &str) -> Vec<String> {
     names
 }
 
-fn found(kind: Kind, entry: &KeyValue) -> Result<Found, String> {
-    let rest = entry.key.strip_prefix(&kind.prefix()).unwrap_or_default();
-    let (namespace, name) = match rest.split_once('/') {
-        Some((namespace, name)) if kind.is_namespaced() => (namespace, name),
-        None if !kind.is_namespaced() => ("", rest),
-        _ => return Err(format!("the key is not that of a {kind}")),
-    };
-    if name.is_empty() || name.contains('/') {
-        return Err(format!("the key is not that of a {kind}"));
-    }
-    let object: Object = serde_json::from_slice(&entry.value).map_err(|error| error.to_string())?;
-    let (namespace, stored_name) = (namespace.to_owned(), name.to_owned());
-    Ok(Found { kind, namespace, stored_name, object, revision: entry.mod_revision })
-}
-
 fn built_in(kind: Kind) -> Found {
     let stored_name = ALLOW_PROFILE.to_owned();
-    Found { kind, namespace: String::new(), stored_name, object: allow_profile(), revision: 0 }
+    let (namespace, version) = (String::new(), String::new());
+    Found { kind, namespace, stored_name, object: allow_profile(), revision: 0, version }
 }
 
 /// A found object's specification.

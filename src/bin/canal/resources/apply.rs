@@ -37,7 +37,7 @@ impl Apply {
             for (n, (place, resource)) in resources.iter().enumerate() {
                 let stamp = Stamp::new(SystemTime::now(), rand::random());
                 match ResourceStore::new(&*store).write(resource, mode, &stamp).await {
-                    Ok(done) => said.push_str(&line(resource, done)),
+                    Ok(done) => said.push_str(&line(resource, done, store.keeps_revisions())),
                     Err(error) => {
                         // What was done must be known.
                         print!("{said}");
@@ -62,12 +62,15 @@ impl Apply {
     }
 }
 
-fn line(resource: &Resource, done: Done) -> String {
-    match done {
-        Done::Created(revision) => format!("{} created (revision {revision})\n", title(resource)),
-        Done::Updated(revision) => format!("{} updated (revision {revision})\n", title(resource)),
-        Done::Unchanged(revision) => format!("{} unchanged (revision {revision})\n", title(resource)),
-    }
+/// The revision is what `canal wait` waits for; in a directory there is none.
+fn line(resource: &Resource, done: Done, revisions: bool) -> String {
+    let (what, revision) = match done {
+        Done::Created(revision) => ("created", revision),
+        Done::Updated(revision) => ("updated", revision),
+        Done::Unchanged(revision) => ("unchanged", revision),
+    };
+    let revision = if revisions { format!(" (revision {revision})") } else { String::new() };
+    format!("{} {what}{revision}\n", title(resource))
 }
 
 /// `NetworkPolicy default/web`, `Tier security`.

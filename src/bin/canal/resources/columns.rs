@@ -171,6 +171,7 @@ mod tests {
             stored_name: name.to_owned(),
             object: object.as_object().cloned().unwrap(),
             revision: 1,
+            version: "1".to_owned(),
         }
     }
 

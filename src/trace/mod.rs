@@ -2,11 +2,13 @@
 //!
 //! In reading order: a [`question`] says which packet, [`places`] finds who is meant, [`packets`] builds it and those that
 //! open its connection, [`scratch`] runs them and keeps what every stage has left, [`explain`] says what that
-//! means, [`layers`] reads what would be sent, and a [`report`] is all of it. Nothing here touches a worker, a flow or a
+//! means, [`layers`] reads what would be sent, and a [`report`] is all of it. [`offline`] does the same with a directory
+//! in place of a daemon. Nothing here touches a worker, a flow or a
 //! counter of the daemon's.
 
 pub mod explain;
 pub mod layers;
+pub mod offline;
 pub mod packets;
 pub mod places;
 pub mod question;

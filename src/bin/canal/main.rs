@@ -17,7 +17,7 @@ use clap::Parser;
 
 use arguments::{Arguments, Command, Format};
 
-/// `canal status`, `canal wait`: something is wrong with the daemon.
+/// `canal status`, `canal wait`: something is wrong with the daemon. `canal trace`: the packet does not get through.
 const DEGRADED: u8 = 1;
 
 /// Nobody answered.
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     let outcome = match &arguments.command {
         Command::Explain { reason } => Ok(explain::explain(reason.as_deref())),
         Command::Show(show) => show_topics(&arguments, show),
-        Command::Trace(trace) => ask_trace(&arguments, trace),
+        Command::Trace(trace) => return finish(trace.run(&arguments.socket)),
         Command::Status { output } => status(&arguments, *output),
         Command::Wait { revision, timeout, output } => wait(&arguments, *revision, *timeout, *output),
         Command::Apply(command) => return resources::run(command.run()),
@@ -36,6 +36,10 @@ fn main() -> ExitCode {
         Command::Delete(command) => return resources::run(command.run()),
         Command::Validate(command) => return resources::run(command.run()),
     };
+    finish(outcome)
+}
+
+fn finish<E: std::fmt::Display>(outcome: Result<(String, u8), E>) -> ExitCode {
     match outcome {
         Ok((text, code)) => print(&text, code),
         Err(error) => {
@@ -62,20 +66,6 @@ fn show_topics(arguments: &Arguments, show: &arguments::Show) -> Result<(String,
         Format::Table => render::tables(&replies, show.all),
     };
     Ok((text, 0))
-}
-
-fn ask_trace(arguments: &Arguments, trace: &trace::Trace) -> Result<(String, u8), ClientError> {
-    let question = trace.question().map_err(|error| ClientError::Refused(error.to_string()))?;
-    let reply = Client::connect(&arguments.socket)?.ask(&Request::Trace(Box::new(question)))?;
-    let Reply::Trace(report) = &reply else {
-        return Err(ClientError::Refused("answered something else than was asked".into()));
-    };
-    let code = if report.verdict.outcome.gets_through() { 0 } else { DEGRADED };
-    let text = match trace.output {
-        Format::Json => render::json(&[reply]),
-        Format::Table => trace::text(report, trace.verbose),
-    };
-    Ok((text, code))
 }
 
 fn wait(

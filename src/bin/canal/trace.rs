@@ -2,9 +2,16 @@
 
 mod render;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
 
+use canal::observe::client::{Client, ClientError};
+use canal::observe::protocol::{Reply, Request};
+use canal::trace::TraceError;
+use canal::trace::offline::{Offline, OfflineError, Options};
 use canal::trace::question::{Connection, From, Protocol, Question, TcpFlags};
+use canal::trace::report::Report;
+use canal_control::model::flannel::Prefix;
 use clap::{ArgGroup, Args};
 
 use crate::arguments::Format;
@@ -60,6 +67,22 @@ pub struct Trace {
     /// Part of the answer in a connection that its receiver has opened
     #[arg(long)]
     pub answering: bool,
+    /// Without a daemon: by the documents in this directory (of the dir datastore, or just resources), or in this dump
+    /// of etcd (etcdctl get --prefix "" -w json). What only a host could tell is assumed, and said
+    #[arg(long, value_name = "PATH")]
+    pub resources: Option<PathBuf>,
+    /// With --resources: the node in whose place the packet is looked at
+    #[arg(long, requires = "resources")]
+    pub node: Option<String>,
+    /// With --resources: that node's public address [default: that of its lease]
+    #[arg(long, value_name = "ADDRESS", requires = "resources")]
+    pub public_ip: Option<Ipv4Addr>,
+    /// With --resources: MTU of its underlay
+    #[arg(long, value_name = "BYTES", default_value_t = 1500, requires = "resources")]
+    pub underlay_mtu: u32,
+    /// With --resources: prefix of the network's keys
+    #[arg(long, value_name = "PREFIX", default_value = "/coreos.com/network", requires = "resources")]
+    pub etcd_prefix: String,
     /// Also the rules that did not match, however many
     #[arg(short, long)]
     pub verbose: bool,
@@ -86,7 +109,52 @@ pub enum UsageError {
     NotTcp,
 }
 
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The command line.
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    /// The daemon.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The documents.
+    #[error(transparent)]
+    Offline(#[from] OfflineError),
+    /// The question.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+}
+
 impl Trace {
+    /// Text and exit status.
+    pub fn run(&self, socket: &Path) -> Result<(String, u8), Failure> {
+        let report = self.report(socket)?;
+        let code = if report.verdict.outcome.gets_through() { 0 } else { crate::DEGRADED };
+        let text = match self.output {
+            Format::Table => text(&report, self.verbose),
+            Format::Json => crate::render::json(&[Reply::Trace(Box::new(report))]),
+        };
+        Ok((text, code))
+    }
+
+    fn report(&self, socket: &Path) -> Result<Report, Failure> {
+        let question = self.question()?;
+        if let Some(path) = &self.resources {
+            let options = Options {
+                node: self.node.clone(),
+                public_ip: self.public_ip,
+                underlay_mtu: self.underlay_mtu,
+                prefix: Prefix::new(&self.etcd_prefix),
+            };
+            return Ok(Offline::read(path, &options)?.trace(&question)?);
+        }
+        match Client::connect(socket)?.ask(&Request::Trace(Box::new(question)))? {
+            Reply::Trace(report) => Ok(*report),
+            _ => Err(ClientError::Refused("answered something else than was asked".into()).into()),
+        }
+    }
+
     /// What is asked.
     pub fn question(&self) -> Result<Question, UsageError> {
         let mut protocol = self.to.protocol.clone();

@@ -89,3 +89,14 @@ fn packets_are_described_by_flags() {
     assert!(parse("--from a --to b/icmp --tcp-flags syn").is_err());
     assert!(parse("--from a --to b/icmp --established --answering").is_err());
 }
+
+#[test]
+fn offline_options_are_of_no_use_online() {
+    assert!(
+        parse("--from a --to b/icmp --resources /r --node n --public-ip 192.0.2.1 --underlay-mtu 9000")
+            .is_ok()
+    );
+    for wrong in ["--node n", "--public-ip 192.0.2.1", "--underlay-mtu 9000"] {
+        assert!(parse(&format!("--from a --to b/icmp {wrong}")).is_err(), "{wrong}");
+    }
+}

@@ -38,6 +38,8 @@ pub struct Status {
     pub underlay: Option<UnderlayStatus>,
     /// The overlay's parameters.
     pub overlay: Option<OverlayStatus>,
+    /// What is made of Calico's policy; `None` before anything was published.
+    pub policy: Option<PolicyStatus>,
     /// New pods may come: the lease is ours, tables are published, packets are steered. Being degraded is no hindrance.
     pub ready: bool,
     /// What is not as it should be, the most important first. Empty = well.
@@ -137,6 +139,25 @@ fn number<S: Serializer>(vni: &Option<Vni>, serializer: S) -> Result<S::Ok, S::E
     vni.map(Vni::get).serialize(serializer)
 }
 
+/// What is made of Calico's policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PolicyStatus {
+    /// It is enforced. If not, everything is allowed.
+    pub enforced: bool,
+    /// It never will be, by the operator's will. Otherwise it will be once the datastore has any.
+    pub switched_off: bool,
+    /// Workloads of this node.
+    pub workloads: usize,
+    /// This node's host endpoints, which are resolved and not enforced.
+    pub host_endpoints: usize,
+    /// Policies that match one of them.
+    pub policies: usize,
+    /// Profiles that one of them has.
+    pub profiles: usize,
+    /// Sets of addresses that rules of these name.
+    pub sets: usize,
+}
+
 /// Why the control side is not well. Prints as a sentence; serialised as `{"code", "sentence"}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -189,6 +210,8 @@ pub enum Reason {
         /// What is in the way.
         why: String,
     },
+    /// Calico says that its datastore is not ready.
+    CalicoNotReady,
     /// The network config is not what this node runs with.
     RestartRequired {
         /// What differs.
@@ -233,6 +256,7 @@ impl Reason {
             Self::Wiped => "datastore_wiped",
             Self::DatastoreAway { .. } => "datastore_away",
             Self::NoWorkloads { .. } => "no_workloads",
+            Self::CalicoNotReady => "calico_not_ready",
             Self::RestartRequired { .. } => "restart_required",
             Self::ConfigInvalid => "config_invalid",
             Self::Underlay { .. } => "underlay",
@@ -253,6 +277,7 @@ impl Reason {
             | Self::Wiped
             | Self::DatastoreAway { .. }
             | Self::NoWorkloads { .. }
+            | Self::CalicoNotReady
             | Self::RestartRequired { .. }
             | Self::ConfigInvalid
             | Self::Underlay { .. }
@@ -294,7 +319,10 @@ impl fmt::Display for Reason {
             Self::DatastoreAway { why } => {
                 write!(f, "the datastore is away; forwarding by what it said last: {why}")
             }
-            Self::NoWorkloads { why } => write!(f, "workload endpoints could not be read: {why}"),
+            Self::NoWorkloads { why } => write!(f, "Calico's resources, workload endpoints among them, could not be read: {why}"),
+            Self::CalicoNotReady => f.write_str(
+                "Calico says that its datastore is not ready (ClusterInformation default); policy stays as it was",
+            ),
             Self::RestartRequired { members } => {
                 write!(f, "the network config has changed ({}); restart to take it over", members.join(", "))
             }

@@ -1,4 +1,4 @@
-//! What the datastore says, as it comes in: one stream for the network, one for workloads.
+//! What the datastore says, as it comes in: one stream for the network, one for all of Calico's.
 //!
 //! Two, because they fail apart: a flannel user of etcd may read the network's prefix and nothing of Calico's, and
 //! its node must forward all the same.
@@ -9,17 +9,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::calico::{Altered, Picture};
 use super::hold::Hold;
 use crate::datastore::syncer::{Batch, SyncStatus, Syncer};
 use crate::datastore::{Change, Datastore, Revision};
-use crate::model::calico::keys::WORKLOAD_ENDPOINTS;
+use crate::model::calico::keys::{BLOCKS, RESOURCES_PREFIX};
 use crate::model::flannel::Prefix;
 use crate::state::{ConfigState, State};
 
 /// Batches taken of each stream at one go before anything is made of them; more wait in the syncers, which merge them.
 const DRAIN: usize = 64;
 
-/// How long workload endpoints may take once the network has been read; more than the syncer's longest back-off.
+/// How long Calico's resources may take once the network has been read; more than the syncer's longest back-off.
 const WORKLOADS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The same when reading them has failed and nothing older is in force: most likely we may not read them at all.
@@ -62,8 +63,10 @@ pub(super) struct Feeds {
     pub(super) network_in_sync: bool,
     /// Since when.
     network_since: Option<Instant>,
-    /// All workload endpoints have been read once.
+    /// All of Calico's resources have been read once, of whatever kind.
     pub(super) workloads_in_sync: bool,
+    /// Keys of Calico's that nobody has looked at since they changed.
+    altered: Altered,
     /// Set while what was there before is in force, too.
     pub(super) hold: Option<Hold>,
     /// Our lease's key, once there is one.
@@ -82,7 +85,11 @@ impl Feeds {
         let network = config_key.strip_suffix("config").unwrap_or(&config_key);
         Self {
             network: Syncer::start(Arc::clone(store), &[network], seed),
-            workloads: Syncer::start(Arc::clone(store), &[WORKLOAD_ENDPOINTS], seed.wrapping_add(1 << 32)),
+            workloads: Syncer::start(
+                Arc::clone(store),
+                &[RESOURCES_PREFIX, BLOCKS],
+                seed.wrapping_add(1 << 32),
+            ),
             config_key,
             live: State::new(nodename, prefix),
             network_reached: Reached::default(),
@@ -90,6 +97,7 @@ impl Feeds {
             network_in_sync: false,
             network_since: None,
             workloads_in_sync: false,
+            altered: Altered::everything(),
             hold: None,
             own_key: None,
             own_change: None,
@@ -137,6 +145,9 @@ impl Feeds {
             self.hold = Some(Hold::wiped(self.live.clone()));
         }
         self.live.apply(&batch.changes);
+        if feed == Feed::Workloads {
+            batch.changes.iter().for_each(|change| self.altered.add(&change.key));
+        }
         if batch.revision_went_back {
             self.network_reached.limit(batch.revision);
             self.workloads_reached.limit(batch.revision);
@@ -192,9 +203,32 @@ impl Feeds {
         Some(since + if refused { WORKLOADS_REFUSED } else { WORKLOADS_PATIENCE })
     }
 
-    /// Everything has been read, or everything but workloads, which have been waited for.
+    /// Everything has been read, or everything but workloads, which have been waited for; and Calico does not say that
+    /// what is there is not to be used yet.
     pub(super) fn complete(&self) -> bool {
-        self.network_in_sync && self.workloads_due().is_none_or(|due| Instant::now() >= due)
+        self.network_in_sync && self.workloads_due().is_none_or(|due| Instant::now() >= due) && self.ready()
+    }
+
+    /// False while Calico's datastore is being set up, migrated or restored.
+    pub(super) fn ready(&self) -> bool {
+        self.live.calico().ready() != Some(false)
+    }
+
+    /// What Calico's part of [`Self::effective`] is worth.
+    pub(super) fn picture(&self) -> Picture {
+        match (&self.hold, self.workloads_in_sync) {
+            (Some(_), _) => Picture::Held,
+            (None, true) => Picture::Live,
+            (None, false) => Picture::Partial,
+        }
+    }
+
+    /// Keys of Calico's that may have changed in [`Self::effective`] since the last call.
+    pub(super) fn take_altered(&mut self) -> Altered {
+        // While two states are in force together, and once more afterwards, nobody knows.
+        let next = if self.hold.is_some() { Altered::everything() } else { Altered::default() };
+        let altered = std::mem::replace(&mut self.altered, next);
+        if self.hold.is_some() { Altered::everything() } else { altered }
     }
 
     /// What is in force: the live state, or that over what was there before.

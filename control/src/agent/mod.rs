@@ -1,9 +1,10 @@
 //! The control task: from the datastore and the host to tables, steering and a lease, and on with every change.
 //!
 //! ```text
-//!  feeds ──► State ──┐                 ┌──► Publisher ──► workers
-//!  host  ──► view  ──┼──► resolve ─────┼──► Desired ────► canal0
-//!  keeper ─► lease ──┘                 └──► EdgePlan ───► steering
+//!  feeds ──► State ──┬──► calico (graph) ─┐
+//!                    ├────────────────────┤           ┌──► Publisher ──► workers
+//!  host  ──► view  ──┼────────────────────┼► resolve ─┼──► Desired ────► canal0
+//!  keeper ─► lease ──┴────────────────────┘           └──► EdgePlan ───► steering
 //! ```
 //! One loop does it all in that order: tables know a workload before its packets are taken up, and are without it
 //! before its steering goes. Only the lease has a task of its own (`keeper`), because a datastore may be slow to answer.
@@ -12,6 +13,8 @@
 mod host;
 
 mod feeds;
+
+mod calico;
 
 mod hold;
 
@@ -35,6 +38,7 @@ use canal_dataplane::spec::{NodeSpec, Settings};
 use canal_dataplane::tables::Publisher;
 use tokio::sync::watch;
 
+pub use calico::PolicyMode;
 pub use host::{Host, KernelHost};
 pub use keeper::Clock;
 
@@ -62,6 +66,8 @@ pub struct Options {
     pub device: String,
     /// How packets are treated.
     pub settings: Settings,
+    /// Whether policy is enforced.
+    pub policy: PolicyMode,
     /// `--subnet-file`.
     pub subnet_file: PathBuf,
     /// Where our tunnel end points' addresses are kept.

@@ -72,6 +72,7 @@ impl Running {
                 port: vxlan.map(|options| options.port),
                 mtu: self.desired.borrow().mtu,
             }),
+            policy: self.published.is_some().then(|| self.calico.status()),
             ready: self.published.is_some() && !taken && self.steering.underlay_works && self.device_worked,
             degraded,
             complaints,
@@ -105,6 +106,9 @@ impl Running {
             }
             ConfigState::Invalid => reasons.push(Reason::ConfigInvalid),
             ConfigState::Absent => {}
+        }
+        if !self.feeds.ready() {
+            reasons.push(Reason::CalicoNotReady);
         }
         if !self.feeds.workloads_in_sync && self.feeds.complete() {
             let why = self.feeds.workloads_status().last_error;

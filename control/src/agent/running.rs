@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::calico::CalicoFollower;
 use super::enter::Entered;
 use super::feeds::Feeds;
 use super::hold::Hold;
@@ -30,8 +31,14 @@ use crate::resolve::{NodeFacts, Resolved, desired, edge_plan, resolve};
 use crate::state::{Complaint, ConfigState};
 use crate::status::InForce;
 
-/// Pause between hearing of a change and acting on it: changes come in groups, and one table serves them all.
-const COALESCE: Duration = Duration::from_millis(10);
+/// Longest pause after acting: changes come in groups, and one table serves them all. After a quiet time there is none.
+const LONGEST_PAUSE: Duration = Duration::from_millis(10);
+
+/// Shortest pause after acting.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+
+/// A pause is so many times as long as acting took: a datastore in turmoil costs a quarter of a core, not a core.
+const PAUSE_SHARE: u32 = 3;
 
 /// Pause before a failed steering or file is tried again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -121,6 +128,9 @@ pub(super) struct Running {
     pub(super) in_force: Option<InForce>,
     pub(super) generation: u64,
     pub(super) published: Option<Arc<NodeSpec>>,
+    pub(super) calico: CalicoFollower,
+    /// Not to act again before.
+    pause_until: Instant,
     pub(super) complaints: Vec<Complaint>,
     superseded: BTreeSet<String>,
     pub(super) desired: watch::Sender<Arc<Desired>>,
@@ -169,6 +179,7 @@ impl Running {
             Keeper::new(Arc::clone(&agent.store), membership, Arc::clone(&agent.clock), wished, remembered);
         let (device_sender, device_trouble) = watch::channel(None);
         let saver = Saver::new(agent.options.snapshot_file.clone(), agent.store.describe());
+        let calico = CalicoFollower::new(&agent.options.nodename, agent.options.policy);
         let nothing = Desired {
             device: agent.options.device.clone(),
             mtu: 0,
@@ -195,6 +206,8 @@ impl Running {
             feeds,
             remembered,
             published: None,
+            calico,
+            pause_until: Instant::now(),
             complaints: Vec::new(),
             superseded: BTreeSet::new(),
             desired: watch::Sender::new(Arc::new(nothing)),
@@ -212,8 +225,11 @@ impl Running {
     /// Never ends.
     pub(super) async fn run(&mut self) {
         loop {
+            let start = Instant::now();
             self.react().await;
             self.report();
+            let pause = (start.elapsed() * PAUSE_SHARE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+            self.pause_until = Instant::now() + pause;
             self.wait().await;
             self.report_heard();
         }
@@ -299,13 +315,15 @@ impl Running {
     }
 
     async fn resolve(&mut self) -> (NodeSpec, Desired, EdgePlan) {
+        let (altered, picture) = (self.feeds.take_altered(), self.feeds.picture());
         let state = self.feeds.effective();
+        self.calico.follow(&state, picture, &altered);
         let view = self.views.borrow().clone();
         let host: &dyn Host = &*self.agent.host;
         let on_link = self.on_link.update(host, &self.external, &self.joined.backend, &state).await;
         let options = &self.agent.options;
         let facts = self.joined.facts(&self.external, &view, &on_link, &options.device, options.settings);
-        let Resolved { spec, complaints, superseded } = resolve(&state, &facts);
+        let Resolved { spec, complaints, superseded } = resolve(&state, &facts, self.calico.policy());
         let (wanted, plan) = (desired(&facts, &spec), edge_plan(&facts, &spec));
         self.complaints = self.joined.duplicate.iter().cloned().chain(complaints).collect();
         self.superseded = superseded;
@@ -443,7 +461,7 @@ impl Running {
                 () = tokio::time::sleep_until(due) => return,
             }
         }
-        tokio::time::sleep(COALESCE).await;
+        tokio::time::sleep_until(self.pause_until).await;
         self.feeds.drain();
     }
 
@@ -456,7 +474,7 @@ impl Running {
             [hold, workloads, save, self.on_link.due(), self.steering.retry_at, self.subnet_file.retry_at];
         let due = timers.into_iter().flatten().fold(Instant::now() + IDLE, Instant::min);
         // Whatever it is that is overdue: never at full speed.
-        due.max(Instant::now() + COALESCE)
+        due.max(Instant::now() + LONGEST_PAUSE)
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::LazyLock;
 
 use canal_dataplane::spec::Endpoint;
 use canal_dataplane::spec::policy::EndpointPolicy;
 use ipnetwork::IpNetwork;
 
-use super::{NodeFacts, saturate};
+use super::{NodeFacts, Policy, saturate};
 use crate::host::view::Link;
 use crate::model::calico::{WorkloadEndpoint, WorkloadKey};
 use crate::state::{Complaint, State};
@@ -16,12 +17,14 @@ use crate::state::{Complaint, State};
 pub(super) fn endpoints(
     state: &State,
     node: &NodeFacts<'_>,
+    policy: Policy<'_>,
     host_addresses: &BTreeSet<IpAddr>,
     peers: &BTreeSet<IpAddr>,
     complaints: &mut Vec<Complaint>,
 ) -> Vec<Endpoint> {
     let mut attach = Attach {
         node,
+        policy,
         host_addresses,
         peers,
         interfaces: BTreeMap::new(),
@@ -33,8 +36,15 @@ pub(super) fn endpoints(
     state.local_workloads().map(|(key, endpoint)| attach.endpoint(key, endpoint)).collect()
 }
 
+/// One value for all endpoints, so that what is compiled of it is shared.
+static OPEN: LazyLock<EndpointPolicy> = LazyLock::new(EndpointPolicy::allow_all);
+
+/// Denies everything.
+static CLOSED: LazyLock<EndpointPolicy> = LazyLock::new(EndpointPolicy::default);
+
 struct Attach<'a, 'b> {
     node: &'a NodeFacts<'a>,
+    policy: Policy<'a>,
     host_addresses: &'a BTreeSet<IpAddr>,
     peers: &'a BTreeSet<IpAddr>,
     interfaces: BTreeMap<&'b str, &'b WorkloadKey>,
@@ -66,7 +76,14 @@ impl<'b> Attach<'_, 'b> {
             mac: endpoint.mac,
             networks,
             mtu: saturate(link.map_or(self.mtu, |(_, mtu)| mtu)),
-            policy: EndpointPolicy::allow_all(),
+            policy: self.policy(key),
+        }
+    }
+
+    fn policy(&self, key: &WorkloadKey) -> EndpointPolicy {
+        match self.policy {
+            Policy::Open => OPEN.clone(),
+            Policy::Enforced(resolution) => resolution.workloads.get(key).unwrap_or(&CLOSED).clone(),
         }
     }
 

@@ -3,7 +3,8 @@
 //! ```text
 //!  State ─────► claims ──► peers ──► vteps, routes ─┐
 //!  NodeFacts ─►   who holds which addresses         ├──► NodeSpec ──► tables
-//!         └────► endpoints ─────────────────────────┘       └───────► Desired (canal0), EdgePlan
+//!   │     └────► endpoints, host_endpoints ─────────┤       └───────► Desired (canal0), EdgePlan
+//!   └──► calico (policy, change by change) ─────────┘
 //! ```
 //! The same values give the same result, in whatever order they were learnt. Where two values contradict each other
 //! one wins by a rule that every node applies alike, the other one's addresses are dropped rather than guessed, and
@@ -12,6 +13,7 @@
 pub mod calico;
 mod claims;
 mod endpoints;
+mod host_endpoints;
 mod outward;
 mod peers;
 
@@ -27,6 +29,8 @@ pub use outward::{desired, edge_plan};
 use crate::flannel::identity::Identity;
 use crate::host::select::External;
 use crate::host::view::{Address, HostView, Scope};
+use crate::model::calico::kind::Kind;
+use crate::model::calico::resources::{EncapMode, IpPool};
 use crate::model::flannel::mtu::{MtuTooSmall, Underlay, overlay_mtu};
 use crate::model::flannel::{Backend, NetworkConfig, Subnets};
 use crate::state::{Complaint, State};
@@ -53,6 +57,15 @@ pub struct NodeFacts<'a> {
     pub device: &'a str,
     /// How packets are treated, as the operator wants it.
     pub settings: Settings,
+}
+
+/// What may pass between workloads.
+#[derive(Clone, Copy, Debug)]
+pub enum Policy<'a> {
+    /// Everything.
+    Open,
+    /// What Calico's resources say. A workload that they have no word about is denied everything.
+    Enforced(&'a calico::Resolution),
 }
 
 /// The outcome.
@@ -119,13 +132,23 @@ pub fn pod_mtu(config: &NetworkConfig, backend: &Backend, interface_mtu: u32) ->
 }
 
 /// Everything the dataplane shall do on this node.
-pub fn resolve(state: &State, node: &NodeFacts<'_>) -> Resolved {
+pub fn resolve(state: &State, node: &NodeFacts<'_>, policy: Policy<'_>) -> Resolved {
     let mut complaints: Vec<Complaint> = state.complaints().cloned().collect();
     let host_addresses = node.host_addresses();
 
     let settled = claims::settle(state, node, &host_addresses, &mut complaints);
     let peers = peers::peers(&settled.claims, node, &mut complaints);
-    let endpoints = endpoints::endpoints(state, node, &host_addresses, &peers.addresses, &mut complaints);
+    let endpoints =
+        endpoints::endpoints(state, node, policy, &host_addresses, &peers.addresses, &mut complaints);
+    let (sets, host_endpoints) = match policy {
+        Policy::Open => (Vec::new(), Vec::new()),
+        Policy::Enforced(resolution) => {
+            complaints.extend(resolution.complaints());
+            let hosts = host_endpoints::host_endpoints(resolution, node, &mut complaints);
+            (resolution.sets.values().cloned().collect(), hosts)
+        }
+    };
+    complaints.extend(foreign_overlays(state));
 
     let mut routes = peers.routes;
     if *node.backend != Backend::Alloc {
@@ -144,12 +167,25 @@ pub fn resolve(state: &State, node: &NodeFacts<'_>) -> Resolved {
         vteps: peers.vteps,
         routes,
         direct_sources: peers.direct_sources,
-        sets: Vec::new(),
-        host_endpoints: Vec::new(),
+        sets,
+        host_endpoints,
     };
     complaints.sort_unstable();
     complaints.dedup();
     Resolved { spec, complaints, superseded: settled.superseded }
+}
+
+/// Pools whose packets Calico would carry.
+fn foreign_overlays(state: &State) -> impl Iterator<Item = Complaint> {
+    let encapsulated = |pool: &IpPool| pool.vxlan != EncapMode::Never || pool.ipip != EncapMode::Never;
+    let pools = state.calico().pools().iter().filter(move |(_, pool)| !pool.disabled && encapsulated(pool));
+    pools.map(|(name, _)| {
+        let key = format!("{}{name}", Kind::IpPool.prefix());
+        Complaint::new(
+            key,
+            "its encapsulation is not used: packets between nodes go as flannel's network says",
+        )
+    })
 }
 
 fn vxlan(node: &NodeFacts<'_>, complaints: &mut Vec<Complaint>) -> Option<Vxlan> {

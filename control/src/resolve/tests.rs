@@ -117,7 +117,7 @@ impl World {
     }
 
     fn resolve(&self) -> Resolved {
-        self.node(|node| resolve(&self.state, node))
+        self.node(|node| resolve(&self.state, node, Policy::Open))
     }
 
     fn via(&self, prefix: &str) -> Option<Via> {

@@ -13,7 +13,8 @@ use std::path::Path;
 
 use canal_control::datastore::Change;
 use canal_control::model::flannel::{BackendError, Prefix};
-use canal_control::resolve::{Resolved, resolve};
+use canal_control::resolve::calico::{in_use, resolution};
+use canal_control::resolve::{Policy, Resolved, resolve};
 use canal_control::state::State;
 use canal_dataplane::net::HashSeed;
 use canal_dataplane::spec::NodeSpec;
@@ -96,7 +97,9 @@ impl Offline {
         let node = node::choose(&state(""), options.node.as_deref())?;
         let state = state(&node);
         let assumed = Assumed::new(&state, options)?;
-        let Resolved { spec, complaints, .. } = resolve(&state, &assumed.facts());
+        let resolution = resolution(&state);
+        let policy = if in_use(state.calico()) { Policy::Enforced(&resolution) } else { Policy::Open };
+        let Resolved { spec, complaints, .. } = resolve(&state, &assumed.facts(), policy);
         let mut lines = assumed.lines.clone();
         let ignored = complaints.iter().map(|complaint| format!("{}: {}", complaint.key, complaint.sentence));
         let mut ignored: Vec<String> = found.complaints.into_iter().chain(ignored).collect();

@@ -182,21 +182,24 @@ async fn our_device_is_put_right_again() {
     assert!(node.status().ready, "the overlay itself works");
 }
 
-/// A datastore whose user may read the network and nothing else.
+/// A datastore whose user may not list what begins so.
 #[derive(Debug)]
-struct NetworkOnly(Memory);
+pub(super) struct Denying {
+    pub(super) store: Memory,
+    pub(super) prefix: &'static str,
+}
 
 #[async_trait]
-impl Datastore for NetworkOnly {
+impl Datastore for Denying {
     fn describe(&self) -> String {
-        self.0.describe()
+        self.store.describe()
     }
 
     async fn list(&self, prefix: &str) -> Result<crate::datastore::Snapshot, crate::datastore::Error> {
-        if prefix.starts_with("/calico") {
+        if prefix.starts_with(self.prefix) {
             return Err(crate::datastore::Error::Denied("permission denied".into()));
         }
-        self.0.list(prefix).await
+        self.store.list(prefix).await
     }
 
     async fn watch(
@@ -207,7 +210,7 @@ impl Datastore for NetworkOnly {
         futures::stream::BoxStream<'static, Result<crate::datastore::WatchEvent, crate::datastore::Error>>,
         crate::datastore::Error,
     > {
-        self.0.watch(prefix, from).await
+        self.store.watch(prefix, from).await
     }
 
     async fn put(
@@ -217,22 +220,22 @@ impl Datastore for NetworkOnly {
         expect: Expect,
         lease: Option<crate::datastore::LeaseId>,
     ) -> Result<Written, crate::datastore::Error> {
-        self.0.put(key, value, expect, lease).await
+        self.store.put(key, value, expect, lease).await
     }
 
     async fn delete(&self, key: &str, expect: Expect) -> Result<Written, crate::datastore::Error> {
-        self.0.delete(key, expect).await
+        self.store.delete(key, expect).await
     }
 
     async fn grant(
         &self,
         ttl: Duration,
     ) -> Result<Option<crate::datastore::LeaseId>, crate::datastore::Error> {
-        self.0.grant(ttl).await
+        self.store.grant(ttl).await
     }
 
     async fn revoke(&self, lease: crate::datastore::LeaseId) -> Result<(), crate::datastore::Error> {
-        self.0.revoke(lease).await
+        self.store.revoke(lease).await
     }
 }
 
@@ -240,7 +243,7 @@ impl Datastore for NetworkOnly {
 async fn without_permission_to_read_workloads_the_node_forwards_all_the_same() {
     let world = World::with_config(VXLAN).await;
     world.put(&lease_key("10.244.77.0-24"), &vxlan_lease("192.0.2.77", 1)).await;
-    let mut node = world.start_on(Arc::new(NetworkOnly(world.store.clone())));
+    let mut node = world.start_on(Arc::new(Denying { store: world.store.clone(), prefix: "/calico" }));
     node.until_ready().await;
     assert_eq!(node.codes(), ["no_workloads"]);
     assert!(node.status().degraded[0].to_string().contains("permission denied"));

@@ -5,6 +5,7 @@ mod joining;
 mod lease;
 mod living;
 mod outage;
+mod policy;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -141,6 +142,7 @@ struct World {
     edge: Arc<Mutex<Notes>>,
     files: tempfile::TempDir,
     wanted: Wanted,
+    policy: PolicyMode,
     start: tokio::time::Instant,
 }
 
@@ -160,6 +162,7 @@ impl World {
             edge: Arc::default(),
             files: tempfile::tempdir().unwrap(),
             wanted: Wanted { ifaces: vec!["eth0".into()], ..Wanted::default() },
+            policy: PolicyMode::Auto,
             start: tokio::time::Instant::now(),
         }
     }
@@ -203,6 +206,7 @@ impl World {
             wanted: self.wanted.clone(),
             device: "canal0".into(),
             settings: Settings::default(),
+            policy: self.policy,
             subnet_file: self.path("subnet.env"),
             identity_file: self.path("identity.json"),
             snapshot_file: self.path("state"),

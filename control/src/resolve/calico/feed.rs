@@ -2,11 +2,13 @@
 
 use super::change::Change;
 use super::graph::CalicoGraph;
+use super::resolution::Resolution;
+use super::routes::RouteSource;
 use crate::model::calico::WorkloadKey;
 use crate::model::calico::decode::Key;
 use crate::model::calico::kind::Kind;
-use crate::model::calico::resources::PolicyKey;
-use crate::state::Calico;
+use crate::model::calico::resources::{PolicyKey, Profile};
+use crate::state::{Calico, State};
 
 /// What the state says of the resource under a key; `None` = it is of no kind that policy or routes come from.
 pub fn change_of(calico: &Calico, key: &Key) -> Option<Change> {
@@ -96,4 +98,18 @@ pub fn sync(graph: &mut CalicoGraph, calico: &Calico) {
     for (cidr, value) in calico.blocks() {
         graph.apply(Change::Block(*cidr, Some(value.clone())));
     }
+}
+
+/// What a state means for its node, for who asks only once.
+pub fn resolution(state: &State) -> Resolution {
+    let mut graph = CalicoGraph::new(state.nodename(), RouteSource::default());
+    sync(&mut graph, state.calico());
+    graph.flush().clone()
+}
+
+/// Whether Calico is in use: somebody wrote a policy, a profile, a tier, or the ClusterInformation that Calico writes when
+/// it is set up.
+pub fn in_use(calico: &Calico) -> bool {
+    let stored_profile = calico.profiles().keys().any(|name| name != Profile::DEFAULT_ALLOW);
+    stored_profile || !calico.policies().is_empty() || !calico.tiers().is_empty() || calico.ready().is_some()
 }

@@ -36,7 +36,7 @@ pub mod vteps;
 
 pub use change::{Change, Latest};
 pub use endpoint_lists::HostLists;
-pub use feed::{change_of, sync};
+pub use feed::{change_of, in_use, resolution, sync};
 pub use graph::CalicoGraph;
 pub use resolution::{Resolution, ResolvedHost};
 pub use services::ServiceSlice;

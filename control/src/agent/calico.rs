@@ -1,0 +1,124 @@
+//! Calico's resources in force, followed change by change.
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use crate::model::calico::decode::Key;
+use crate::resolve::Policy;
+use crate::resolve::calico::routes::RouteSource;
+use crate::resolve::calico::{CalicoGraph, Resolution, change_of, in_use, sync};
+use crate::state::State;
+use crate::status::PolicyStatus;
+
+/// Whether policy is enforced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum PolicyMode {
+    /// As soon as the datastore has any: a policy, a profile, a tier, or the ClusterInformation that Calico writes when it
+    /// is set up. Until then everything is allowed, as on a network that knows flannel only. Once it is enforced it stays
+    /// so while the process runs: that somebody deletes the last policy opens nothing.
+    #[default]
+    Auto,
+    /// Always. A workload without policy and profile is denied everything.
+    Enforce,
+    /// Never: everything is allowed.
+    Off,
+}
+
+/// Keys of Calico's that may have changed since somebody looked.
+#[derive(Debug, Default)]
+pub(super) struct Altered {
+    /// Nobody knows which.
+    pub(super) everything: bool,
+    pub(super) keys: BTreeSet<String>,
+}
+
+impl Altered {
+    /// Any key may have.
+    pub(super) fn everything() -> Self {
+        Self { everything: true, keys: BTreeSet::new() }
+    }
+
+    pub(super) fn add(&mut self, key: &str) {
+        if !self.everything {
+            self.keys.insert(key.to_owned());
+        }
+    }
+}
+
+/// What Calico's part of a state is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Picture {
+    /// Not everything has been read: nobody knows what is forbidden.
+    Partial,
+    /// As the datastore has it.
+    Live,
+    /// What was there before is in it, too.
+    Held,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct CalicoFollower {
+    graph: CalicoGraph,
+    mode: PolicyMode,
+    enforced: bool,
+    /// A complete picture has been taken in once.
+    fed: bool,
+    /// Something was not taken in, and has to be read again.
+    behind: bool,
+}
+
+/// What there is to say about workloads before anything has been taken in.
+static NOTHING: LazyLock<Resolution> = LazyLock::new(Resolution::default);
+
+impl CalicoFollower {
+    pub(super) fn new(nodename: &str, mode: PolicyMode) -> Self {
+        let graph = CalicoGraph::new(nodename, RouteSource::default());
+        Self { graph, mode, enforced: mode == PolicyMode::Enforce, fed: false, behind: true }
+    }
+
+    /// Takes in what has changed. A datastore that is not ready is not an empty one: what was in force stays.
+    pub(super) fn follow(&mut self, state: &State, picture: Picture, altered: &Altered) {
+        let calico = state.calico();
+        let restored = picture == Picture::Held && !self.fed;
+        if picture == Picture::Partial || (calico.ready() == Some(false) && !restored) {
+            self.behind = true;
+            return;
+        }
+        if std::mem::take(&mut self.behind) || altered.everything {
+            sync(&mut self.graph, calico);
+        } else {
+            let known = altered.keys.iter().filter_map(|key| Key::parse(key).ok());
+            known.filter_map(|key| change_of(calico, &key)).for_each(|change| self.graph.apply(change));
+        }
+        self.graph.flush();
+        let (before, first) = (self.enforced, !std::mem::replace(&mut self.fed, true));
+        self.enforced |= self.mode == PolicyMode::Auto && in_use(calico);
+        if first || self.enforced != before {
+            tracing::info!(enforced = self.enforced, mode = ?self.mode, "policy");
+        }
+    }
+
+    /// Without a complete picture nothing passes.
+    pub(super) fn policy(&self) -> Policy<'_> {
+        match (self.mode, self.fed) {
+            (PolicyMode::Off, _) => Policy::Open,
+            (_, false) => Policy::Enforced(&NOTHING),
+            (_, true) if self.enforced => Policy::Enforced(self.graph.resolution()),
+            (_, true) => Policy::Open,
+        }
+    }
+
+    pub(super) fn status(&self) -> PolicyStatus {
+        let resolution = self.graph.resolution();
+        PolicyStatus {
+            enforced: self.enforced,
+            switched_off: self.mode == PolicyMode::Off,
+            workloads: resolution.workloads.len(),
+            host_endpoints: resolution.host_endpoints.len(),
+            policies: resolution.active_policies.len(),
+            profiles: resolution.active_profiles.len(),
+            sets: resolution.sets.len(),
+        }
+    }
+}

@@ -247,6 +247,7 @@ async fn agent(
         wanted: config.wanted.clone(),
         device: config.device.clone(),
         settings: config.settings,
+        policy: config.policy,
         subnet_file: config.subnet_file.clone(),
         identity_file: config.state_dir.join("vtep.json"),
         snapshot_file: config.state_dir.join("snapshot.json"),

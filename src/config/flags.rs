@@ -59,6 +59,17 @@ pub enum PortChoice {
     Udp,
 }
 
+/// Whether policy is enforced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PolicyChoice {
+    /// As soon as the datastore has any.
+    Auto,
+    /// Always: workloads without any are denied everything.
+    Enforce,
+    /// Never: everything is allowed.
+    Off,
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -118,6 +129,10 @@ pub struct Flags {
     /// Let workloads send VXLAN and IP-in-IP themselves
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = go_bool, help_heading = "Dataplane")]
     pub allow_encap_from_workloads: bool,
+
+    /// Whether policy between workloads is enforced
+    #[arg(long, value_enum, default_value = "auto", help_heading = "Policy")]
+    pub policy: PolicyChoice,
 
     /// Where desired state is kept [default: etcd when any etcd flag is given, else dir]
     #[arg(long, value_enum, help_heading = "State")]

@@ -10,6 +10,7 @@ pub mod flags;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use canal_control::agent::PolicyMode;
 use canal_control::datastore::etcd::OptionsError;
 use canal_control::flannel::RenewMargin;
 use canal_control::host::Wanted;
@@ -20,7 +21,7 @@ use clap::Parser;
 
 pub use datastore::{DatastoreChoice, DatastoreSettings};
 pub use flags::{DatastoreKind, LogFormat, LogLevel, PortChoice};
-use flags::{Dscp, Flags};
+use flags::{Dscp, Flags, PolicyChoice};
 
 /// Workers when nobody says how many: more only help above what one host's pods usually send.
 const DEFAULT_WORKERS: u32 = 4;
@@ -72,6 +73,8 @@ pub struct Config {
     pub device: String,
     /// How packets are treated.
     pub settings: Settings,
+    /// Whether policy is enforced.
+    pub policy: PolicyMode,
     /// Socket and lock.
     pub run_dir: PathBuf,
     /// What must survive a reboot.
@@ -189,6 +192,11 @@ impl Config {
                 allow_encap_from_workloads: flags.allow_encap_from_workloads,
                 outer_checksum_v4: flags.outer_checksum,
                 ..Settings::default()
+            },
+            policy: match flags.policy {
+                PolicyChoice::Auto => PolicyMode::Auto,
+                PolicyChoice::Enforce => PolicyMode::Enforce,
+                PolicyChoice::Off => PolicyMode::Off,
             },
             run_dir: flags.run_dir,
             state_dir: flags.state_dir,

@@ -44,6 +44,7 @@ fn nothing_given_means_a_single_host_on_its_own_directory() {
         flows_per_worker: 262_144,
         device: "canal0".into(),
         settings: Settings::default(),
+        policy: PolicyMode::Auto,
         run_dir: "/run/canal".into(),
         state_dir: "/var/lib/canal".into(),
         log_level: LogLevel::Info,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use canal_control::agent::Observer;
-use canal_control::status::Status;
+use canal_control::status::{PolicyStatus, Status};
 use canal_dataplane::offload::Caps;
 use canal_dataplane::port::PortStats;
 use canal_dataplane::spec::NodeSpec;
@@ -17,8 +17,8 @@ use super::enforced;
 use super::health::Readiness;
 use super::metrics::Facts;
 use super::protocol::{
-    DatastoreView, FlowView, LeaseView, MAX_FLOWS, MAX_PATIENCE_MS, PortView, Reply, Request, Response,
-    StatusView, WorkerView,
+    DatastoreView, FlowView, LeaseView, MAX_FLOWS, MAX_PATIENCE_MS, PolicyView, PortView, Reply, Request,
+    Response, StatusView, WorkerView,
 };
 use super::views;
 use crate::ports::{Chosen, ChosenPort, UnderlayPort};
@@ -262,9 +262,15 @@ fn control_view(control: &Status, seen: impl Iterator<Item = (u32, u64)>, now: M
         reasons,
         datastore,
         lease: lease(control),
+        policy: control.policy.map(policy),
         complaints,
         ..StatusView::default()
     }
+}
+
+fn policy(status: PolicyStatus) -> PolicyView {
+    let PolicyStatus { enforced, switched_off, workloads, host_endpoints, policies, profiles, sets } = status;
+    PolicyView { enforced, switched_off, workloads, host_endpoints, policies, profiles, sets }
 }
 
 /// The datastore, and how far what it says is enforced.

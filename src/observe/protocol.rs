@@ -287,8 +287,29 @@ pub struct StatusView {
     pub datastore: DatastoreView,
     /// This node's share of the network.
     pub lease: Option<LeaseView>,
+    /// What is made of Calico's policy.
+    pub policy: Option<PolicyView>,
     /// Values in the datastore that cannot be used; the rest is in force all the same.
     pub complaints: Vec<String>,
+}
+
+/// What is made of Calico's policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyView {
+    /// It is enforced. If not, everything is allowed.
+    pub enforced: bool,
+    /// It never will be, because the daemon was told so.
+    pub switched_off: bool,
+    /// Workloads of this node.
+    pub workloads: usize,
+    /// Host endpoints of this node; they are resolved, and not enforced.
+    pub host_endpoints: usize,
+    /// Policies that match one of these.
+    pub policies: usize,
+    /// Profiles that one of these has.
+    pub profiles: usize,
+    /// Sets of addresses that their rules name.
+    pub sets: usize,
 }
 
 /// Where desired state comes from.

@@ -1,8 +1,8 @@
 //! How replies look, as tables and as JSON. Pure: replies in, text out.
 
 use canal::observe::protocol::{
-    DatastoreView, DropView, EndpointView, EnforcedView, FdbView, FlowView, GenerationView, PortView, Reply,
-    RouteView, StatusView, VtepView, WorkerView,
+    DatastoreView, DropView, EndpointView, EnforcedView, FdbView, FlowView, GenerationView, PolicyView,
+    PortView, Reply, RouteView, StatusView, VtepView, WorkerView,
 };
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
@@ -288,10 +288,29 @@ pub fn status(view: &StatusView) -> String {
             line("lease", format!("{subnets} at {public}, {}, mtu {}, {end}", lease.backend, lease.mtu));
         }
     }
+    if let Some(view) = &view.policy {
+        line("policy", policy(view));
+    }
     for complaint in &view.complaints {
         line("ignored", complaint.clone());
     }
     text
+}
+
+fn policy(view: &PolicyView) -> String {
+    match view {
+        PolicyView { switched_off: true, .. } => "off: everything is allowed".into(),
+        PolicyView { enforced: false, .. } => "none in the datastore: everything is allowed".into(),
+        PolicyView { workloads, host_endpoints, policies, profiles, sets, .. } => {
+            let hosts = match host_endpoints {
+                0 => String::new(),
+                count => format!("; {count} host endpoints are not enforced"),
+            };
+            format!(
+                "enforced: {policies} policies, {profiles} profiles, {sets} sets for {workloads} workloads{hosts}"
+            )
+        }
+    }
 }
 
 /// What has been read, and how far it is enforced.

@@ -199,6 +199,7 @@ fn the_status_says_what_is_wrong() {
             ..DatastoreView::default()
         },
         lease: None,
+        policy: Some(PolicyView::default()),
         complaints: vec!["/x: not JSON".into()],
     };
     assert_eq!(
@@ -212,6 +213,7 @@ port       udp (asked for)
 datastore  etcd http://e:2379, not connected, not in sync
 revision   3 read, nothing in force
 lease      none
+policy     none in the datastore: everything is allowed
 ignored    /x: not JSON
 "
     );
@@ -226,6 +228,13 @@ ignored    /x: not JSON
         mtu: 1450,
         expires_in_s: Some(86_000),
     });
+    let counts = PolicyView { workloads: 4, policies: 3, profiles: 2, sets: 5, ..PolicyView::default() };
+    view.policy = Some(PolicyView { enforced: true, host_endpoints: 1, ..counts.clone() });
+    let line = "policy     enforced: 3 policies, 2 profiles, 5 sets for 4 workloads; 1 host endpoints are not enforced\n";
+    assert!(status(&view).ends_with(line));
+    view.policy = Some(PolicyView { switched_off: true, ..counts });
+    assert!(status(&view).ends_with("policy     off: everything is allowed\n"));
+    view.policy = None;
     assert!(status(&view).starts_with("ready\nnode "));
     assert!(status(&view).ends_with("lease      10.1.1.0/24 at 192.0.2.1, vxlan, mtu 1450, 86000 s left\n"));
 }

@@ -10,8 +10,9 @@ use crate::model::calico::decode::{Decoded, Key};
 use crate::model::calico::keys::ResourceKey;
 use crate::model::calico::kind::Kind;
 use crate::model::calico::resources::{
-    Block, HostEndpoint, IpPool, NetworkSet, Node, Policy, PolicyKey, Profile, Tier,
+    Block, HostEndpoint, IpPool, Labels, NetworkSet, Node, Policy, PolicyKey, Profile, Rule, Tier,
 };
+use crate::model::calico::selector::Selector;
 use crate::model::calico::v1::config::{Scope, Settings};
 use crate::model::calico::v1::pool;
 use crate::model::calico::{WorkloadEndpoint, WorkloadKey, check};
@@ -31,7 +32,8 @@ pub struct Calico {
     settings: BTreeMap<Scope, Arc<Settings>>,
     ready: Option<bool>,
     service_nets: Vec<IpNetwork>,
-    labels: Interner,
+    labels: Interner<Arc<Labels>>,
+    selectors: Interner<Selector>,
 }
 
 impl Default for Calico {
@@ -52,6 +54,7 @@ impl Default for Calico {
             ready: None,
             service_nets: Vec::new(),
             labels: Interner::default(),
+            selectors: Interner::default(),
         }
     }
 }
@@ -60,22 +63,27 @@ impl Calico {
     /// Takes a resource in, in place of what was there under its key.
     pub(super) fn learn(&mut self, decoded: Decoded) {
         match decoded {
-            Decoded::Policy(key, policy) => drop(self.policies.insert(key, Arc::new(policy))),
+            Decoded::Policy(key, mut policy) => {
+                self.selectors.share(&mut policy.selector);
+                self.share_selectors(policy.ingress.iter_mut().chain(&mut policy.egress).flatten());
+                self.policies.insert(key, Arc::new(policy));
+            }
             Decoded::Profile(name, mut profile) => {
-                profile.labels = self.labels.share(profile.labels);
+                self.labels.share(&mut profile.labels);
+                self.share_selectors(profile.ingress.iter_mut().chain(&mut profile.egress));
                 self.profiles.insert(name, Arc::new(profile));
             }
             Decoded::Tier(name, tier) => drop(self.tiers.insert(name, tier)),
             Decoded::Workload(key, mut endpoint) => {
-                endpoint.labels = self.labels.share(endpoint.labels);
+                self.labels.share(&mut endpoint.labels);
                 self.workloads.insert(key, Arc::new(endpoint));
             }
             Decoded::HostEndpoint(name, mut endpoint) => {
-                endpoint.labels = self.labels.share(endpoint.labels);
+                self.labels.share(&mut endpoint.labels);
                 self.host_endpoints.insert(name, Arc::new(endpoint));
             }
             Decoded::NetworkSet(name, mut set) => {
-                set.labels = self.labels.share(set.labels);
+                self.labels.share(&mut set.labels);
                 self.network_sets.insert(name, Arc::new(set));
             }
             Decoded::Pool(name, pool) => drop(self.pools.insert(name, pool)),
@@ -86,6 +94,12 @@ impl Calico {
             Decoded::Block(cidr, block) => drop(self.blocks.insert(cidr, Arc::new(block))),
             Decoded::ServiceNets(nets) => self.service_nets = nets,
             Decoded::NoWorkload(_) | Decoded::Cluster(Scope::Node(_), _) | Decoded::Unused(_) => {}
+        }
+    }
+
+    fn share_selectors<'a>(&mut self, rules: impl Iterator<Item = &'a mut Rule>) {
+        for side in rules.flat_map(|rule| [&mut rule.source, &mut rule.destination]) {
+            side.selector.iter_mut().chain(&mut side.not_selector).for_each(|one| self.selectors.share(one));
         }
     }
 

@@ -32,8 +32,6 @@ pub struct Selector(Arc<Inner>);
 
 struct Inner {
     root: Node,
-    /// As it was written; `None` when that is the canonical form.
-    text: Option<Box<str>>,
     canonical: Box<str>,
     id: Box<str>,
 }
@@ -44,20 +42,18 @@ impl Selector {
     /// # Errors
     /// [`ParseError`]: where and why it makes no sense.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
-        let selector = parser::parse(text)?;
-        Ok(Self::of(selector, Some(text)))
+        parser::parse(text).map(Self::of)
     }
 
     /// `all()`: everything, with or without labels.
     pub fn all() -> Self {
-        Self::of(Node::All, None)
+        Self::of(Node::All)
     }
 
-    fn of(root: Node, text: Option<&str>) -> Self {
+    fn of(root: Node) -> Self {
         let canonical = canonical::write(&root).into_boxed_str();
         let id = id::unique("s", &canonical).into_boxed_str();
-        let text = text.filter(|text| **text != *canonical).map(Box::from);
-        Self(Arc::new(Inner { root, text, canonical, id }))
+        Self(Arc::new(Inner { root, canonical, id }))
     }
 
     /// Whether it selects an object; `lookup` gives the value of a label that the object has.
@@ -70,9 +66,9 @@ impl Selector {
         &self.0.canonical
     }
 
-    /// As it was written.
-    pub fn text(&self) -> &str {
-        self.0.text.as_deref().unwrap_or(&self.0.canonical)
+    /// How many clones there are, itself included.
+    pub fn clones(&self) -> usize {
+        Arc::strong_count(&self.0)
     }
 
     /// The name that Felix gives to the set of addresses selected: `s:` and a hash of the canonical form.
@@ -88,7 +84,7 @@ impl Selector {
     /// The same about labels whose names begin with `prefix`.
     #[must_use]
     pub fn prefix_labels(&self, prefix: &str) -> Self {
-        Self::of(rewrite::prefix_labels(&self.0.root, prefix), None)
+        Self::of(rewrite::prefix_labels(&self.0.root, prefix))
     }
 }
 
@@ -139,8 +135,9 @@ mod tests {
         let a = Selector::parse("a in { 'y','x', 'x' }&&has( b )").unwrap();
         let b = Selector::parse("(a in {\"x\", \"y\"} && has(b))").unwrap();
         assert_eq!((&a, a.id()), (&b, b.id()));
-        assert_eq!(a.canonical(), b.text());
-        assert_eq!(a.text(), "a in { 'y','x', 'x' }&&has( b )");
+        assert_eq!(a.canonical(), "(a in {\"x\", \"y\"} && has(b))");
+        let other = a.clone();
+        assert_eq!((a.clones(), b.clones(), &other), (2, 1, &a));
         assert_eq!(Selector::parse(" \t").unwrap(), Selector::all());
         assert_ne!(a, Selector::all());
     }

@@ -41,9 +41,10 @@ fn naive(node: &Node, labels: &Labels) -> bool {
 }
 
 fn label() -> impl Strategy<Value = Box<str>> {
-    // Words that are operators elsewhere, and odd beginnings.
-    let names = ["a", "b", "in", "not", "has", "all", "contains", "-x", ".9/y", "starts", "with"];
-    prop::sample::select(names.to_vec()).prop_map(Box::from)
+    // Words that are operators elsewhere, and odd beginnings. Often the same one, or alternatives would hardly ever be
+    // about one label.
+    let names = ["b", "in", "not", "has", "all", "contains", "-x", ".9/y", "starts", "with"];
+    prop_oneof![2 => Just("a"), 1 => prop::sample::select(names.to_vec())].prop_map(Box::from)
 }
 
 fn value() -> impl Strategy<Value = Box<str>> {
@@ -110,6 +111,8 @@ fn untidy(canonical: &str) -> String {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
     #[test]
     fn what_is_written_reads_back(node in tree()) {
         let text = canonical::write(&node);
@@ -119,14 +122,14 @@ proptest! {
 
     #[test]
     fn matching_agrees_with_the_obvious_evaluator(node in tree(), labels in labels()) {
-        let selector = Selector::of(node.clone(), None);
+        let selector = Selector::of(node.clone());
         let expected = naive(&node, &labels);
         prop_assert_eq!(selector.matches(|l| labels.get(l).map(String::as_str)), expected, "{}", selector);
     }
 
     #[test]
     fn restrictions_never_exclude_what_matches(node in tree(), labels in labels()) {
-        let selector = Selector::of(node.clone(), None);
+        let selector = Selector::of(node.clone());
         let allowed = selector.restrictions().into_iter().all(|(label, restriction)| {
             labels.get(label).is_some_and(|have| match restriction {
                 Restriction::Present => true,
@@ -138,7 +141,7 @@ proptest! {
 
     #[test]
     fn prefixed_labels_are_asked_for_under_their_prefix(node in tree(), labels in labels()) {
-        let prefixed = Selector::of(node.clone(), None).prefix_labels("p.");
+        let prefixed = Selector::of(node.clone()).prefix_labels("p.");
         let lookup = |l: &str| labels.get(l.strip_prefix("p.").unwrap()).map(String::as_str);
         prop_assert_eq!(prefixed.matches(lookup), naive(&node, &labels));
     }
@@ -146,7 +149,6 @@ proptest! {
     #[test]
     fn any_text_is_read_or_refused(text in "[ab!=&|(){}'\", \\t\\n]{0,24}|\\PC{0,16}") {
         if let Ok(selector) = Selector::parse(&text) {
-            prop_assert_eq!(selector.text(), text);
             let again = Selector::parse(selector.canonical()).unwrap();
             for labels in [Labels::new(), Labels::from([("a".into(), "b".into())])] {
                 let ask = |s: &Selector| s.matches(|l| labels.get(l).map(String::as_str));

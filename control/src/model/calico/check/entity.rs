@@ -74,7 +74,7 @@ fn check_original(entity: &v1::Entity, side: Side, quirks: Quirks) -> Result<(),
     for (part, text) in parts {
         Selector::parse(text).map_err(|error| Problem::Selector { part, error })?;
     }
-    if entity.lost_accounts && !quirks.widen_on_bad_selector {
+    if entity.odd_accounts && !quirks.widen_on_bad_selector {
         let part = side.part("source.serviceAccounts.names", "destination.serviceAccounts.names");
         let names = original.service_accounts.names.join(", ");
         return Err(Problem::unreadable(part, names, "list of names"));

@@ -184,6 +184,7 @@ fn selectors_that_would_widen_a_policy_are_refused() {
         r#"{"namespaceSelector":"team 'a'"}"#,
         r#"{"serviceAccountSelector":"role 'a'"}"#,
         r#"{"ingress":[{"source":{"serviceAccounts":{"names":["a'b"]}}}]}"#,
+        r#"{"ingress":[{"source":{"serviceAccounts":{"names":["a' } || all() || a in { 'b"]}}}]}"#,
     ] {
         assert!(policy(spec, Quirks::default()).is_err(), "{spec}");
         assert!(policy(spec, Quirks::FELIX).is_ok(), "{spec}");

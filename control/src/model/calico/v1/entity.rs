@@ -30,8 +30,9 @@ pub struct Entity {
     pub service: Option<v3::Service>,
     /// What the selector was made of.
     pub original: Original,
-    /// The names of service accounts make no selector. Felix leaves them out, and the account's selector with them.
-    pub lost_accounts: bool,
+    /// The names of service accounts hold quotes: they make another selector than meant, or none, and then Felix leaves
+    /// them out, and the account's selector with them.
+    pub odd_accounts: bool,
 }
 
 /// Selectors as they are written.
@@ -54,7 +55,7 @@ impl Entity {
         let account_selector = of_service_accounts(&accounts);
         let selector = scoped(
             namespace_part(&entity.namespace_selector, namespace),
-            account_selector.as_deref().unwrap_or_default(),
+            &account_selector,
             &entity.selector,
             !entity.not_selector.is_empty() || !entity.namespace_selector.is_empty(),
         );
@@ -66,12 +67,12 @@ impl Entity {
             ports: entity.ports,
             not_ports: entity.not_ports,
             service: entity.services,
+            odd_accounts: accounts.names.iter().any(|name| name.contains('\'')),
             original: Original {
                 selector: entity.selector,
                 namespace_selector: entity.namespace_selector,
                 service_accounts: accounts,
             },
-            lost_accounts: account_selector.is_none(),
         }
     }
 }
@@ -89,22 +90,22 @@ fn namespace_part(selector: &str, namespace: &str) -> String {
     }
 }
 
-/// Which service accounts; empty = no criterion, `None` = the names make no selector.
-fn of_service_accounts(accounts: &v3::ServiceAccounts) -> Option<String> {
+/// Which service accounts; empty = no criterion.
+fn of_service_accounts(accounts: &v3::ServiceAccounts) -> String {
     // What makes no sense here is refused for it later.
     let by_labels = match accounts.selector.as_str() {
         "" => String::new(),
         selector => selector_text::of_service_account(selector).unwrap_or_default(),
     };
     if accounts.names.is_empty() {
-        return Some(by_labels);
+        return by_labels;
     }
     let names = format!("{SERVICE_ACCOUNT_LABEL} in {{ '{}' }}", accounts.names.join("', '"));
-    let by_names = Selector::parse(&names).ok()?;
-    Some(match by_labels.as_str() {
-        "" => by_names.canonical().to_owned(),
-        by_labels => format!("({by_labels}) && ({by_names})"),
-    })
+    match (Selector::parse(&names), by_labels.as_str()) {
+        (Err(_), _) => String::new(),
+        (Ok(by_names), "") => by_names.canonical().to_owned(),
+        (Ok(by_names), by_labels) => format!("({by_labels}) && ({by_names})"),
+    }
 }
 
 /// Everything joined. Without any selector a rule of a namespaced policy is about all addresses; any kind of selector,

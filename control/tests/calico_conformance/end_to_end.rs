@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use canal_control::model::calico::check;
 use canal_control::model::calico::decode::{Converted, Key, convert};
 use canal_control::model::calico::felix_key::FelixKey;
 use canal_control::model::calico::problem::{Problem, Quirks};
@@ -52,7 +53,12 @@ impl Synchronised {
             Ok(converted) => {
                 self.list(key, &converted);
                 let felix = rules_key(&converted);
-                if converted.check(Quirks::FELIX).is_err() {
+                let refused = match converted {
+                    // Its labels stay, so that there is something of it all the same.
+                    Converted::Profile(_, profile) => check::profile(profile, Quirks::FELIX).is_err(),
+                    other => other.check(Quirks::FELIX).is_err(),
+                };
+                if refused {
                     self.rejected.extend(felix.map(|felix| felix.path()));
                 }
             }

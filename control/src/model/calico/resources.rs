@@ -76,6 +76,24 @@ pub struct Rule {
     pub unreadable: bool,
 }
 
+impl Rule {
+    /// About every packet.
+    pub fn any(action: Action) -> Self {
+        Self {
+            action,
+            ip_version: None,
+            protocol: None,
+            not_protocol: None,
+            icmp: None,
+            not_icmp: None,
+            source: Entity::default(),
+            destination: Entity::default(),
+            http: false,
+            unreadable: false,
+        }
+    }
+}
+
 /// What a rule does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {

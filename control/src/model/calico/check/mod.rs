@@ -11,6 +11,6 @@ mod rule;
 
 pub use endpoint::{host_endpoint, network_set, workload};
 pub use node::{block, node, tier};
-pub use policy::{default_allow, policy, profile};
+pub use policy::{default_allow, policy, profile, profile_or_denial};
 
 use super::problem::{Problem, Quirks};

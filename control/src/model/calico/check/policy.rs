@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::resources::{Policy, Profile};
+use super::super::resources::{Action, Policy, Profile, Rule};
 use super::super::selector::Selector;
 use super::super::v1;
 use super::rule::rules;
@@ -46,10 +46,20 @@ pub fn default_allow() -> (String, Profile) {
 /// A profile, and what of its rules cannot be read.
 ///
 /// # Errors
-/// What it is refused for: Felix keeps its labels then, and has no rules, as if it were missing.
+/// What its rules are refused for.
 pub fn profile(profile: v1::Profile, quirks: Quirks) -> Result<(Profile, Vec<Problem>), Problem> {
     let mut warnings = Vec::new();
     let ingress = rules(profile.inbound, "ingress", quirks, &mut warnings)?;
     let egress = rules(profile.outbound, "egress", quirks, &mut warnings)?;
     Ok((Profile { ingress, egress, labels: Arc::new(profile.labels) }, warnings))
+}
+
+/// The same; one whose rules are refused keeps its labels and denies everything. Felix holds rules and labels apart:
+/// there the rules are missing, which denies, and endpoints still inherit the labels.
+pub fn profile_or_denial(profile: v1::Profile, quirks: Quirks) -> (Profile, Vec<Problem>) {
+    let labels = Arc::new(profile.labels.clone());
+    self::profile(profile, quirks).unwrap_or_else(|problem| {
+        let deny = vec![Rule::any(Action::Deny)];
+        (Profile { ingress: deny.clone(), egress: deny, labels }, vec![problem])
+    })
 }

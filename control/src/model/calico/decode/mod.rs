@@ -193,7 +193,7 @@ impl Converted {
                 (Decoded::Policy(key, policy), problems)
             }
             Self::Profile(name, profile) => {
-                let (profile, problems) = check::profile(profile, quirks)?;
+                let (profile, problems) = check::profile_or_denial(profile, quirks);
                 (Decoded::Profile(name, profile), problems)
             }
             Self::Tier(name, spec) => fine(Decoded::Tier(name, check::tier(&spec))),

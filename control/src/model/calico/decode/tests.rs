@@ -1,7 +1,7 @@
 //! Keys and bytes, and what comes of them.
 
 use super::super::keys::{BLOCKS, RESOURCES_PREFIX};
-use super::super::resources::{Action, Port};
+use super::super::resources::{Action, Port, Rule};
 use super::*;
 
 fn read(key: &str, value: &str) -> Result<(Decoded, Vec<String>), String> {
@@ -176,6 +176,18 @@ fn what_felix_refuses_a_policy_for() {
             );
         }
     }
+}
+
+#[test]
+fn a_profile_with_refused_rules_keeps_its_labels_and_denies() {
+    let value = r#"{"spec":{"labelsToApply":{"a":"b"},"egress":[{"action":"Allow"}],
+        "ingress":[{"action":"Allow","source":{"selector":"a 'b'"}}]}}"#;
+    let Ok((Decoded::Profile(_, profile), problems)) = read("profiles/a", value) else {
+        panic!("no profile")
+    };
+    assert_eq!(profile.ingress, [Rule::any(Action::Deny)]);
+    assert_eq!(profile.egress, [Rule::any(Action::Deny)]);
+    assert_eq!((profile.labels.len(), problems.len()), (1, 1));
 }
 
 #[test]

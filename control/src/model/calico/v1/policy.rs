@@ -129,7 +129,7 @@ fn tier_by_name(name: &str) -> &str {
 }
 
 /// A Profile.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Profile {
     /// Towards the endpoint.
     pub inbound: Vec<Rule>,

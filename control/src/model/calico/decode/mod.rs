@@ -264,4 +264,6 @@ fn service_nets(spec: v3::BgpConfigurationSpec) -> (Decoded, Vec<Problem>) {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

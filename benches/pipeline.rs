@@ -8,6 +8,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
 use canal_dataplane::counters::Counters;
+use canal_dataplane::flow::Quota;
 use canal_dataplane::frame::{Frame, FramePool};
 use canal_dataplane::limits::{BATCH, SMALL_FRAME_BUFFER};
 use canal_dataplane::net::Vni;
@@ -73,15 +74,10 @@ struct Rig {
 
 impl Rig {
     fn new(flows: u32) -> Self {
-        let config = WorkerConfig {
-            index: 0,
-            workers: 1,
-            seed: world::SEED,
-            flow_capacity: (flows as usize).max(4096),
-            frames: BATCH,
-            frame_size: SMALL_FRAME_BUFFER,
-            now_ms: 1000,
-        };
+        let flow_capacity = (flows as usize).max(4096);
+        // All flows are of one sender, so that it needs all there is.
+        let flow_quota = Quota { workload: flow_capacity, node: flow_capacity };
+        let config = WorkerConfig { flow_capacity, flow_quota, frames: BATCH, ..world::config(1000) };
         Self {
             worker: Worker::new(config, Arc::new(Counters::default())),
             tables: tables::compile(&world::spec(NODES), None, 1),

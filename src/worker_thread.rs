@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 
 use canal_dataplane::counters::{Counter, Counters};
-use canal_dataplane::flow::FlowInfo;
+use canal_dataplane::flow::{FlowInfo, Quota};
 use canal_dataplane::limits::{BATCH, SUPER_FRAME_BUFFER};
 use canal_dataplane::net::HashSeed;
 use canal_dataplane::port::{Port, PortStats, Received};
@@ -33,6 +33,10 @@ const MAIL: usize = 4 * BATCH;
 
 /// Orders that may wait for a worker. They are few: the ports change with the lease, flows are asked for by hand.
 const ORDERS: usize = 16;
+
+/// How long connections that are older than the daemon are taken up in their middle: what is retransmitted after a restart
+/// comes within seconds, and a minute of silence outlasts most pauses of those who talk.
+const PICKUP_MS: u64 = 60_000;
 
 /// Longest sleep: time-outs of flows are looked after, and new tables taken over, at least so often.
 const SLEEP_MS: u16 = 500;
@@ -172,6 +176,8 @@ impl Workers {
                 workers: count as u32,
                 seed: plan.seed,
                 flow_capacity: plan.flows,
+                flow_quota: Quota::of(plan.flows),
+                pickup_ms: PICKUP_MS,
                 frames: FRAMES,
                 frame_size: SUPER_FRAME_BUFFER,
                 now_ms: coarse_ms(),
@@ -249,7 +255,8 @@ impl Turn {
             let handled = self.turn(&mut worker, &mut handover);
             self.depot.balance(worker.pool());
             turns += 1;
-            let idle = handled == 0 && self.counters.flows_expired.get() == expired;
+            let busy = self.counters.flows_expired.get() != expired || worker.is_sweeping();
+            let idle = handled == 0 && !busy;
             if idle || turns % PUBLISH_EVERY == 0 {
                 self.publish();
             }
@@ -317,7 +324,8 @@ impl Turn {
             }
             Order::Flows(limit, reply) => {
                 // Whoever asked may have given up.
-                let _ = reply.send(worker.flows(limit, coarse_ms()));
+                let flows = worker.flows(limit, self.tables.load(), coarse_ms());
+                let _ = reply.send(flows);
             }
         }
         std::ops::ControlFlow::Continue(())

@@ -57,6 +57,8 @@ pub struct Counters {
     pub flows_expired: Counter,
     /// Flows evicted for want of room.
     pub flows_evicted: Counter,
+    /// Flows ended because an end of theirs went away, moved, or may no longer take part.
+    pub flows_cut: Counter,
     /// Flows held now.
     pub flows: Counter,
     /// VXLAN packets that carried reserved flag bits; they are ignored as RFC 7348 section 5 asks.
@@ -84,6 +86,7 @@ impl Default for Counters {
             flows_created: Counter::default(),
             flows_expired: Counter::default(),
             flows_evicted: Counter::default(),
+            flows_cut: Counter::default(),
             flows: Counter::default(),
             vxlan_reserved_bits: Counter::default(),
             icmp_limited: Counter::default(),

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::net::{FlowKey, HashSeed};
+use crate::net::HashSeed;
+use crate::packet::Quote;
 use crate::tables::{PathMtu, Tables};
 use crate::verdict::DropReason;
 use crate::wire::vxlan;
@@ -64,7 +65,7 @@ fn verify(quote: &[u8], tables: &Tables, seed: HashSeed) -> Option<(u32, u16)> {
     let header = vxlan::Header::read(ports[8..].first_chunk()?);
     let source_port = u16::from_be_bytes([ports[0], ports[1]]);
     let destination_port = u16::from_be_bytes([ports[2], ports[3]]);
-    let inner = inner_key(udp.get(16 + 14..)?)?;
+    let inner = Quote::read(udp.get(16 + 14..)?)?.key;
     let genuine = ours
         && protocol == 17
         && destination_port == local.port
@@ -78,36 +79,5 @@ fn verify(quote: &[u8], tables: &Tables, seed: HashSeed) -> Option<(u32, u16)> {
 /// The source port that our secret hash gives to a quoted, hence truncated, inner IP packet: for ports that send from
 /// sockets and learn of errors from the kernel, which has checked the port on the wire.
 pub fn quoted_source_port(inner: &[u8], seed: HashSeed) -> Option<u16> {
-    Some(vxlan::source_port(inner_key(inner)?.hash(seed)))
-}
-
-/// The flow key of a quoted, hence truncated, inner packet without options.
-fn inner_key(ip: &[u8]) -> Option<FlowKey> {
-    let ports = |at: usize, protocol: u8| {
-        let bytes: &[u8; 8] = ip.get(at..)?.first_chunk()?;
-        let word = |i: usize| u16::from_be_bytes([bytes[i], bytes[i + 1]]);
-        Some(match (protocol, bytes[0]) {
-            (6 | 17 | 132 | 136, _) => (word(0), word(2)),
-            (1, 0 | 8) | (58, 128 | 129) => (word(4), word(4)),
-            _ => (0, 0),
-        })
-    };
-    match ip.first()? >> 4 {
-        4 => {
-            let header: &[u8; 20] = ip.first_chunk()?;
-            let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0;
-            let at = usize::from(header[0] & 0x0f) * 4;
-            let source = u32::from_be_bytes(*header[12..16].first_chunk()?);
-            let destination = u32::from_be_bytes(*header[16..20].first_chunk()?);
-            let ports = if fragment { (0, 0) } else { ports(at, header[9])? };
-            Some(FlowKey::v4(source, destination, ports, header[9], fragment).0)
-        }
-        6 => {
-            let header: &[u8; 40] = ip.first_chunk()?;
-            let source = u128::from_be_bytes(*header[8..24].first_chunk()?);
-            let destination = u128::from_be_bytes(*header[24..40].first_chunk()?);
-            Some(FlowKey::v6(source, destination, ports(40, header[6])?, header[6], false).0)
-        }
-        _ => None,
-    }
+    Some(vxlan::source_port(Quote::read(inner)?.key.hash(seed)))
 }

@@ -4,8 +4,8 @@ use crate::packet::Batch;
 use crate::port::Received;
 use crate::stage::output::{OutputCaps, Outputs};
 use crate::stage::{
-    Context, classify, conntrack, decap, encap, forward, fragment, icmp_error, neighbor, output, owner,
-    route, source,
+    Context, classify, conntrack, datagram, decap, encap, forward, fragment, icmp_error, neighbor, output,
+    owner, route, source,
 };
 use crate::trace::{Stage, Trace};
 use crate::verdict::{DropReason, Verdict};
@@ -33,14 +33,18 @@ pub fn run<T: Trace>(
     trace.after(Stage::Admit, batch);
     decap::run(batch, cx);
     trace.after(Stage::Decap, batch);
-    let neighbors = classify::run(batch, cx);
+    let rare = classify::run(batch, cx);
     trace.after(Stage::Classify, batch);
-    if neighbors {
+    if rare.neighbors {
         neighbor::run(batch, cx);
         trace.after(Stage::Neighbor, batch);
     }
     source::run(batch, cx);
     trace.after(Stage::Source, batch);
+    if rare.pieces {
+        datagram::run(batch, cx);
+        trace.after(Stage::Datagram, batch);
+    }
     owner::run(batch, cx);
     trace.after(Stage::Owner, batch);
     conntrack::run(batch, cx);

@@ -16,6 +16,8 @@ pub enum Stage {
     Neighbor,
     /// Is the source allowed?
     Source,
+    /// Whose piece is it? Only when there are pieces of datagrams.
+    Datagram,
     /// Which worker owns the flow?
     Owner,
     /// Known connection?

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::coalesce::Coalescer;
 use crate::counters::Counters;
-use crate::flow::{FlowInfo, FlowTable};
+use crate::flow::{FlowInfo, FlowTable, Pieces, Quota};
 use crate::frame::FramePool;
 use crate::limits::BATCH;
 use crate::net::HashSeed;
@@ -24,6 +24,10 @@ const ICMP_ALL: (u32, u32) = (1000, 50);
 const ICMP_EACH: (u32, u32) = (10, 10);
 /// Flow entries whose deadline is looked at per turn: bounds the pause that expiry causes.
 const EXPIRE_BUDGET: usize = 128;
+/// Flow entries that are looked at per turn after an endpoint has gone: few, since each may be a cache miss. A turn with
+/// nothing else to do looks at more.
+const SWEEP_BUDGET: usize = 16;
+const IDLE_SWEEP_BUDGET: usize = 2048;
 
 /// How a worker is made.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +40,11 @@ pub struct WorkerConfig {
     pub seed: HashSeed,
     /// Connections it can remember.
     pub flow_capacity: usize,
+    /// How many of them may be one sender's.
+    pub flow_quota: Quota,
+    /// Milliseconds, from the first complete tables on, in which connections may be taken up in their middle if policy would
+    /// let one of their ends open them: they are older than this worker.
+    pub pickup_ms: u64,
     /// Frames it owns.
     pub frames: usize,
     /// Bytes of each, headroom included.
@@ -58,6 +67,11 @@ pub struct Worker {
     config: WorkerConfig,
     counters: Arc<Counters>,
     flows: FlowTable,
+    pieces: Pieces,
+    /// Until when connections are taken up in their middle; `None` before the first complete tables.
+    pickup_until: Option<u64>,
+    /// The last change of residents that the flows have been swept for.
+    swept: u64,
     pool: FramePool,
     icmp_budget: RateLimit,
     ip_id: u16,
@@ -75,7 +89,10 @@ impl Worker {
         Self {
             config,
             counters,
-            flows: FlowTable::new(config.flow_capacity, config.seed, now),
+            flows: FlowTable::new(config.flow_capacity, config.flow_quota, config.seed, now),
+            pieces: Pieces::new(),
+            pickup_until: None,
+            swept: 0,
             pool: FramePool::new(config.frames, config.frame_size),
             icmp_budget: RateLimit::new(ICMP_ALL, ICMP_EACH, config.seed, config.now_ms),
             ip_id: config.seed.0 as u16,
@@ -101,6 +118,7 @@ impl Worker {
         handover: &mut Vec<(u32, Received)>,
     ) -> usize {
         self.counters.seen_generation.set(tables.generation);
+        self.picks_up(tables, now_ms);
         let access_caps = ports.access.caps();
         let underlay_caps = ports.underlay.as_ref().map_or(access_caps, |port| port.caps());
         let caps = OutputCaps { access: access_caps, underlay: underlay_caps };
@@ -118,8 +136,9 @@ impl Worker {
             handled += self.receive(tables, now_ms, &mut **underlay, underlay_caps, caps);
             self.transmit(ports, handover);
         }
-        let expired = self.flows.expire(now_ms as u32, EXPIRE_BUDGET);
+        let expired = self.flows.expire(now_ms as u32, &tables.settings.timeouts, EXPIRE_BUDGET);
         self.counters.flows_expired.add(expired as u64);
+        self.sweep(tables, handled == 0);
         self.counters.flows.set(self.flows.len() as u64);
         handled
     }
@@ -135,8 +154,13 @@ impl Worker {
     }
 
     /// Up to `limit` of its connections.
-    pub fn flows(&self, limit: usize, now_ms: u64) -> Vec<FlowInfo> {
-        self.flows.list(limit, now_ms as u32)
+    pub fn flows(&self, limit: usize, tables: &Tables, now_ms: u64) -> Vec<FlowInfo> {
+        self.flows.list(limit, &tables.settings.timeouts, now_ms as u32)
+    }
+
+    /// True while connections of workloads that have gone may still be in the table: turns without packets go on.
+    pub fn is_sweeping(&self) -> bool {
+        !self.flows.is_swept()
     }
 
     /// Runs the stages over `received` and leaves the results in the outputs. Public for simulations and `canal trace`.
@@ -149,9 +173,12 @@ impl Worker {
         caps: OutputCaps,
         trace: &mut T,
     ) {
+        let pickup = self.picks_up(tables, now_ms);
         let mut cx = Context {
             tables,
             flows: &mut self.flows,
+            pieces: &mut self.pieces,
+            pickup,
             counters: &self.counters,
             pool: &mut self.pool,
             icmp_budget: &mut self.icmp_budget,
@@ -166,6 +193,29 @@ impl Worker {
     /// What the stages left to be sent.
     pub fn outputs(&mut self) -> &mut Outputs {
         &mut self.outputs
+    }
+
+    /// May connections be taken up in their middle? The time for it begins with the first complete tables.
+    fn picks_up(&mut self, tables: &Tables, now_ms: u64) -> bool {
+        if tables.ready && self.pickup_until.is_none() {
+            self.pickup_until = Some(now_ms.saturating_add(self.config.pickup_ms));
+        }
+        tables.settings.tcp_loose || self.pickup_until.is_some_and(|until| now_ms < until)
+    }
+
+    /// Cuts connections of workloads that have gone, a few at a time. Their packets are refused at once, by what the
+    /// entries themselves say; this is for the room, and for people who look.
+    fn sweep(&mut self, tables: &Tables, idle: bool) {
+        let residents = &tables.residents;
+        if self.swept != residents.since() {
+            self.swept = residents.since();
+            self.flows.begin_sweep();
+        }
+        if !self.flows.is_swept() {
+            let budget = if idle { IDLE_SWEEP_BUDGET } else { SWEEP_BUDGET };
+            let cut = self.flows.sweep(|key| residents.parties(key), budget);
+            self.counters.flows_cut.add(cut as u64);
+        }
     }
 
     fn receive(

@@ -13,7 +13,7 @@ use canal_dataplane::offload::{Caps, Checksum, Gso, GsoKind, Offload};
 use canal_dataplane::port::{Egress, Ingress, Outgoing, Port, PortStats, Received};
 use canal_dataplane::tables::{self, Publisher};
 use canal_dataplane::testing::packets;
-use canal_dataplane::testing::world::{self, SEED, from_node, from_pod, pod};
+use canal_dataplane::testing::world::{self, from_node, from_pod, pod};
 use canal_dataplane::worker::{Ports, Worker, WorkerConfig};
 
 /// The system's allocator, and how often this thread asked it for memory.
@@ -116,8 +116,7 @@ const WATCHED: u32 = 64;
 /// each turn sent by kind of egress.
 fn watch(packets: Vec<(Ingress, Offload, Vec<u8>)>, caps: Caps) -> [u64; 4] {
     let counters = Arc::new(Counters::default());
-    let (flow_capacity, frames, frame_size, now_ms) = (4096, 1024, SUPER_FRAME_BUFFER, 1000);
-    let config = WorkerConfig { index: 0, workers: 1, seed: SEED, flow_capacity, frames, frame_size, now_ms };
+    let config = WorkerConfig { frames: 1024, frame_size: SUPER_FRAME_BUFFER, ..world::config(1000) };
     let mut worker = Worker::new(config, Arc::clone(&counters));
     let publisher = Publisher::new(tables::compile(&world::spec(3), None, 1));
     let mut reader = publisher.reader();

@@ -135,7 +135,6 @@ fn nothing_passes_before_the_first_picture_is_complete() {
 #[test]
 fn a_decapsulated_packet_that_another_worker_owns_arrives_there_and_is_delivered() {
     use canal_dataplane::counters::Counters;
-    use canal_dataplane::limits::SMALL_FRAME_BUFFER;
     use canal_dataplane::offload::Offload;
     use canal_dataplane::port::mem::MemPort;
     use canal_dataplane::tables;
@@ -145,16 +144,8 @@ fn a_decapsulated_packet_that_another_worker_owns_arrives_there_and_is_delivered
     let tables = tables::compile(&world::spec(2), None, 1);
     let mut workers: Vec<Worker> = (0..2)
         .map(|index| {
-            let (flow_capacity, frames, frame_size) = (64, 64, SMALL_FRAME_BUFFER);
-            let config = WorkerConfig {
-                index,
-                workers: 2,
-                seed: world::SEED,
-                flow_capacity,
-                frames,
-                frame_size,
-                now_ms: 0,
-            };
+            let config =
+                WorkerConfig { index, workers: 2, flow_capacity: 64, frames: 64, ..world::config(0) };
             Worker::new(config, Arc::new(Counters::default()))
         })
         .collect();

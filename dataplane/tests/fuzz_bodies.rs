@@ -1,7 +1,7 @@
 //! The bodies of the fuzz targets over pseudo-random inputs: real packets of every kind, whole and spoiled, and noise.
 
 use canal_dataplane::testing::entropy::{Entropy, noise};
-use canal_dataplane::testing::{fuzz, traffic, world};
+use canal_dataplane::testing::{fuzz, talk, traffic, world};
 
 const INPUTS: u64 = 4000;
 
@@ -28,6 +28,26 @@ fn outer_headers() {
 }
 
 #[test]
+fn quote() {
+    let spec = world::spec(4);
+    for seed in 0..INPUTS {
+        let bytes = noise(seed, 200);
+        let (_, packet) = talk::packet(&spec, &mut Entropy::new(&bytes));
+        let packet = packet.get(14..).unwrap_or(&[]);
+        fuzz::quote(packet);
+        fuzz::quote(&packet[..packet.len().min(20 + seed as usize % 40)]);
+        let mut spoiled = packet.to_vec();
+        for pair in bytes.chunks(2).take(seed as usize % 4) {
+            if let Some(byte) = spoiled.get_mut(usize::from(pair[0]) % 64) {
+                *byte = pair[1];
+            }
+        }
+        fuzz::quote(&spoiled);
+        fuzz::quote(&bytes);
+    }
+}
+
+#[test]
 fn path_mtu() {
     (0..INPUTS).for_each(|seed| fuzz::path_mtu(&noise(seed, 32)));
 }
@@ -44,7 +64,15 @@ fn offloads() {
 
 #[test]
 fn short_inputs() {
-    for target in [fuzz::packet_parse, fuzz::outer_headers, fuzz::path_mtu, fuzz::pipeline, fuzz::offloads] {
+    let targets: [fn(&[u8]); 6] = [
+        fuzz::packet_parse,
+        fuzz::outer_headers,
+        fuzz::quote,
+        fuzz::path_mtu,
+        fuzz::pipeline,
+        fuzz::offloads,
+    ];
+    for target in targets {
         (0..70).for_each(|len| target(&noise(1, len)));
     }
 }

@@ -9,11 +9,17 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 /// Drop reasons that no finished packet on one worker with enough frames can have.
-const UNREACHABLE: [DropReason; 3] =
-    [DropReason::OffloadUnsupported, DropReason::NoFrame, DropReason::HandoverFull];
+const UNREACHABLE: [DropReason; 5] = [
+    DropReason::OffloadUnsupported,
+    DropReason::NoFrame,
+    DropReason::HandoverFull,
+    // The scenarios are shorter than the smallest quota.
+    DropReason::EndpointQuota,
+    DropReason::FlowTableFull,
+];
 
 /// Endings that must have been seen beside every other drop reason.
-const ENDINGS: [&str; 23] = [
+const ENDINGS: [&str; 39] = [
     "to workload v4",
     "to workload v6",
     "to underlay v4",
@@ -37,6 +43,22 @@ const ENDINGS: [&str; 23] = [
     "answer to workload",
     "answer to underlay",
     "answer to host",
+    "state UNREPLIED",
+    "state ASSURED",
+    "state SYN_SENT",
+    "state SYN_SENT2",
+    "state SYN_RECV",
+    "state ESTABLISHED",
+    "state FIN_WAIT",
+    "state CLOSE_WAIT",
+    "state LAST_ACK",
+    "state TIME_WAIT",
+    "state CLOSE",
+    "state COOKIE_WAIT",
+    "state COOKIE_ECHOED",
+    "state SHUTDOWN_SENT",
+    "state SHUTDOWN_ACK_SENT",
+    "state HEARTBEAT_SENT",
 ];
 
 #[test]

@@ -56,6 +56,9 @@ const WORKER_COUNTERS: &[Column<WorkerView>] = &[
     ("flows_created", "Flows created.", |w| w.flows_created),
     ("flows_expired", "Flows ended by time-out.", |w| w.flows_expired),
     ("flows_evicted", "Flows evicted for want of room.", |w| w.flows_evicted),
+    ("flows_cut", "Flows ended because an end of theirs went away or may no longer take part.", |w| {
+        w.flows_cut
+    }),
     ("vxlan_reserved_bits", "VXLAN packets that carried reserved flag bits.", |w| w.vxlan_reserved_bits),
     ("icmp_limited", "ICMP errors not sent because of the rate limit.", |w| w.icmp_limited),
 ];

@@ -189,7 +189,7 @@ pub struct FlowView {
     pub worker: u32,
     /// `tcp`, `udp`, `icmp` or the number.
     pub protocol: String,
-    /// One end: that of the smaller address, whoever sent first.
+    /// The end that opened it.
     pub source: IpAddr,
     /// Its port (ICMP: the identifier).
     pub source_port: u16,
@@ -197,14 +197,18 @@ pub struct FlowView {
     pub destination: IpAddr,
     /// Its port.
     pub destination_port: u16,
-    /// `embryonic`, `established`, `closing`.
+    /// By the kernel's names: `UNREPLIED`, `ASSURED`, `SYN_SENT`, `ESTABLISHED`, …
     pub state: String,
+    /// Has the destination been heard?
+    pub answered: bool,
     /// Frames seen, from the source and back.
     pub frames: [u64; 2],
     /// Bytes seen, from the source and back.
     pub bytes: [u64; 2],
     /// Milliseconds since the last frame.
     pub idle_ms: u64,
+    /// Milliseconds until it is forgotten unless a frame comes.
+    pub left_ms: u64,
     /// Where frames go, from the source and back; `-` = not decided by the tables in force.
     pub via: [String; 2],
 }
@@ -243,6 +247,7 @@ pub struct WorkerView {
     pub flows_created: u64,
     pub flows_expired: u64,
     pub flows_evicted: u64,
+    pub flows_cut: u64,
     pub flows: u64,
     pub vxlan_reserved_bits: u64,
     pub icmp_limited: u64,

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use canal_dataplane::counters::Counters;
-use canal_dataplane::flow::{Action, FlowInfo, State};
-use canal_dataplane::net::Direction;
+use canal_dataplane::flow::{Action, FlowInfo};
 use canal_dataplane::offload::Caps;
 use canal_dataplane::port::PortStats;
 use canal_dataplane::spec::{NodeSpec, Via};
@@ -99,7 +98,8 @@ pub fn fdb(spec: &NodeSpec, device: &str) -> Vec<FdbView> {
 
 /// One connection of one worker.
 pub fn flow(worker: u32, flow: &FlowInfo, tables: &Tables) -> FlowView {
-    let (source, destination) = flow.key.ends(Direction::Forward);
+    let (source, destination) = flow.key.ends(flow.origin);
+    let (forth, back) = (flow.origin as usize, flow.origin.flip() as usize);
     let name = match flow.key.protocol() {
         1 => "icmp".into(),
         6 => "tcp".into(),
@@ -110,27 +110,24 @@ pub fn flow(worker: u32, flow: &FlowInfo, tables: &Tables) -> FlowView {
     };
     FlowView {
         worker,
-        protocol: if flow.key.is_fragment() { format!("{name}-fragments") } else { name },
+        protocol: name,
         source: source.0,
         source_port: source.1,
         destination: destination.0,
         destination_port: destination.1,
-        state: match flow.state {
-            State::Embryonic => "embryonic",
-            State::Established => "established",
-            State::Closing => "closing",
-        }
-        .into(),
-        frames: flow.packets.map(u64::from),
-        bytes: flow.bytes,
+        state: flow.state.name().into(),
+        answered: flow.answered,
+        frames: [forth, back].map(|direction| flow.packets[direction].into()),
+        bytes: [forth, back].map(|direction| flow.bytes[direction]),
         idle_ms: flow.idle_ms.into(),
-        via: flow.actions.map(|action| via(action, tables)),
+        left_ms: flow.left_ms.into(),
+        via: [forth, back].map(|direction| via(flow.actions[direction], tables)),
     }
 }
 
 /// Where an action leads, if it was decided by these tables.
 fn via(action: Action, tables: &Tables) -> String {
-    let adjacency = tables.adjacencies.get(action.adjacency as usize);
+    let adjacency = action.adjacency.and_then(|adjacency| tables.adjacencies.get(adjacency as usize));
     let decided = action.generation == tables.generation as u32;
     match adjacency.filter(|_| decided).map(|adjacency| &adjacency.kind) {
         None => "-".into(),
@@ -179,6 +176,7 @@ pub fn worker(index: u32, core: Option<u32>, counters: &Counters) -> WorkerView 
         flows_created: counters.flows_created.get(),
         flows_expired: counters.flows_expired.get(),
         flows_evicted: counters.flows_evicted.get(),
+        flows_cut: counters.flows_cut.get(),
         flows: counters.flows.get(),
         vxlan_reserved_bits: counters.vxlan_reserved_bits.get(),
         icmp_limited: counters.icmp_limited.get(),
@@ -356,19 +354,23 @@ mod tests {
 
     #[test]
     fn a_flow_says_where_each_direction_goes() {
+        use canal_dataplane::flow::State;
         use canal_dataplane::net::FlowKey;
         let tables = compile(&spec(), None, 3);
-        let (key, _) = FlowKey::v4(0x0a01_0102, 0x0a01_0203, (4000, 80), 6, false);
+        let (key, origin) = FlowKey::v4(0x0a01_0102, 0x0a01_0203, (4000, 80), 6, false);
         let action = |address: &str, generation| Action {
-            adjacency: tables.route(address.parse().unwrap()).unwrap(),
+            adjacency: tables.route(address.parse().unwrap()),
             generation,
         };
         let info = FlowInfo {
             key,
+            origin,
             state: State::Established,
+            answered: true,
             packets: [2, 1],
             bytes: [200, 100],
             idle_ms: 5,
+            left_ms: 70,
             actions: [action("10.1.2.3", 3), action("10.1.1.2", 3)],
         };
         let expected = FlowView {
@@ -378,13 +380,22 @@ mod tests {
             source_port: 4000,
             destination: "10.1.2.3".parse().unwrap(),
             destination_port: 80,
-            state: "established".into(),
+            state: "ESTABLISHED".into(),
+            answered: true,
             frames: [2, 1],
             bytes: [200, 100],
             idle_ms: 5,
+            left_ms: 70,
             via: ["vtep 192.0.2.2".into(), "default/a".into()],
         };
         assert_eq!(flow(1, &info, &tables), expected);
+        // The same, opened by the other end.
+        let back = flow(1, &FlowInfo { origin: origin.flip(), ..info.clone() }, &tables);
+        assert_eq!(
+            (back.source_port, back.destination_port, back.frames, back.bytes),
+            (80, 4000, [1, 2], [100, 200])
+        );
+        assert_eq!(back.via, ["default/a", "vtep 192.0.2.2"]);
         let old = FlowInfo { actions: [action("10.1.3.9", 3), action("10.1.2.3", 2)], ..info };
         assert_eq!(flow(1, &old, &tables).via, ["direct 192.0.2.3", "-"]);
     }

@@ -1,6 +1,8 @@
 //! One connection.
 
+use super::state::{Side, State};
 use crate::net::{Direction, FlowKey};
+use crate::spec::Timeouts;
 
 /// Names an entry of one worker's table while it lives.
 pub type FlowId = u32;
@@ -8,87 +10,163 @@ pub type FlowId = u32;
 /// No entry.
 pub(super) const NONE: FlowId = u32::MAX;
 
+/// The way of one direction has not been looked up by the tables that judged the connection.
+pub(super) const UNDECIDED: u32 = u32::MAX;
+
+/// Set in a hop: every packet must be shown to the protocol's states.
+pub(super) const WATCHED: u32 = 1 << 31;
+
 /// What to do with packets of one direction: an adjacency of the tables of one generation. Plain data, the same that a
 /// flow table of eBPF or of a NIC would need (match = the entry's key, header template and output port = the adjacency's).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Action {
-    /// Index into `Tables::adjacencies`.
-    pub adjacency: u32,
-    /// Low bits of the generation it was decided by; another generation decides anew.
+    /// Index into `Tables::adjacencies`; `None` until a packet of this direction asks.
+    pub adjacency: Option<u32>,
+    /// Low bits of the generation that judged the connection; another generation decides anew.
     pub generation: u32,
 }
 
-/// How far a connection has come; decides how long it is remembered while idle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[repr(u8)]
-pub enum State {
-    /// Packets of one direction only: the first to go when room is short.
-    #[default]
-    Embryonic,
-    /// Answered.
-    Established,
-    /// Reset, or ended by both sides.
-    Closing,
-}
-
 /// 96 bytes: a million of them fit into the memory that is promised for a million flows.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Entry {
     pub(super) key: FlowKey,
-    /// Indexed by [`Direction`].
-    pub(super) actions: [Action; 2],
-    /// Bytes by direction.
+    /// By [`Direction`]: adjacency, perhaps [`WATCHED`], or [`UNDECIDED`]. Below [`WATCHED`]: nothing but counting to do.
+    pub(super) hops: [u32; 2],
+    /// Bytes by direction. An unanswered entry has none of the reply direction and keeps its place among the unanswered
+    /// ones of its owner there, see [`Entry::siblings`].
     pub(super) bytes: [u64; 2],
     /// Packets by direction, sticking at the maximum; a super-frame counts once.
     pub(super) packets: [u32; 2],
     /// Milliseconds, wrapping.
     pub(super) last_seen: u32,
+    /// Low bits of the generation that judged the connection and found `hops`.
+    pub(super) generation: u32,
+    /// Who is behind the two addresses, see `Tables::parties`.
+    pub(super) parties: u32,
     pub(super) next: FlowId,
     pub(super) previous: FlowId,
-    pub(super) state: State,
-    /// TCP: bit 0/1 = FIN seen forward/reverse.
-    pub(super) closing: u8,
+    /// Place of the owner that it is counted for.
+    pub(super) owner: u16,
     /// Wheel slot it is filed under.
-    pub(super) slot: u16,
+    pub(super) slot: u8,
+    status: Status,
 }
 
 const _: () = assert!(size_of::<Entry>() == 96);
 
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const FIN: u8 = 0x01;
-const RST: u8 = 0x04;
+/// State, origin, and the side that finished first, in one byte.
+#[derive(Clone, Copy, Debug, Default)]
+struct Status(u8);
+
+const STATE: u8 = 0x1f;
+const REVERSE: u8 = 0x20;
+const REPLY_CLOSED: u8 = 0x40;
+
+const _: () = assert!(State::ALL.len() <= STATE as usize + 1);
+
+impl Default for Entry {
+    fn default() -> Self {
+        Self {
+            key: FlowKey::NONE,
+            hops: [UNDECIDED; 2],
+            bytes: [0; 2],
+            packets: [0; 2],
+            last_seen: 0,
+            generation: 0,
+            parties: 0,
+            next: NONE,
+            previous: NONE,
+            owner: 0,
+            slot: 0,
+            status: Status(0),
+        }
+    }
+}
 
 impl Entry {
-    /// Notes one packet and moves the state on.
+    /// A connection whose first packet runs in direction `origin`.
+    pub(super) fn new(key: FlowKey, origin: Direction, state: State) -> Self {
+        let status = Status(state as u8 | if origin == Direction::Reverse { REVERSE } else { 0 });
+        Self { key, status, ..Self::default() }
+    }
+
+    /// The direction of the packet that opened it.
+    pub(super) fn origin(&self) -> Direction {
+        if self.status.0 & REVERSE == 0 { Direction::Forward } else { Direction::Reverse }
+    }
+
+    /// The side that a packet of this direction comes from.
+    pub(super) fn side(&self, direction: Direction) -> Side {
+        if direction == self.origin() { Side::Origin } else { Side::Reply }
+    }
+
+    pub(super) fn state(&self) -> State {
+        State::ALL[usize::from(self.status.0 & STATE)]
+    }
+
+    /// Moves on; hops are watched in states where plain packets count.
+    pub(super) fn set_state(&mut self, state: State) {
+        self.status.0 = self.status.0 & !STATE | state as u8;
+        for direction in [Direction::Forward, Direction::Reverse] {
+            self.set_hop(direction, self.hop(direction));
+        }
+    }
+
+    /// The side that finished first.
+    pub(super) fn closer(&self) -> Side {
+        if self.status.0 & REPLY_CLOSED == 0 { Side::Origin } else { Side::Reply }
+    }
+
+    pub(super) fn set_closer(&mut self, side: Side) {
+        let bit = if side == Side::Reply { REPLY_CLOSED } else { 0 };
+        self.status.0 = self.status.0 & !REPLY_CLOSED | bit;
+    }
+
+    /// The adjacency of one direction.
+    pub(super) fn hop(&self, direction: Direction) -> Option<u32> {
+        let hop = self.hops[direction as usize];
+        (hop != UNDECIDED).then_some(hop & !WATCHED)
+    }
+
+    pub(super) fn set_hop(&mut self, direction: Direction, adjacency: Option<u32>) {
+        let watched = if self.state().is_settled() { 0 } else { WATCHED };
+        self.hops[direction as usize] = adjacency.map_or(UNDECIDED, |adjacency| adjacency | watched);
+    }
+
+    /// Has the side that did not open it been heard?
     #[inline]
-    pub(super) fn touch(&mut self, direction: Direction, bytes: u32, detail: u8, now: u32) {
+    pub(super) fn is_answered(&self) -> bool {
+        self.packets[self.origin().flip() as usize] > 0
+    }
+
+    /// Counts one packet.
+    #[inline(always)]
+    pub(super) fn count(&mut self, direction: Direction, bytes: u32, now: u32) {
         let d = direction as usize;
         self.last_seen = now;
         self.bytes[d] = self.bytes[d].wrapping_add(u64::from(bytes));
         self.packets[d] = self.packets[d].saturating_add(1);
-        if self.state == State::Embryonic && self.packets[d ^ 1] > 0 {
-            self.state = State::Established;
-        }
-        if self.key.protocol() == TCP && detail & (FIN | RST) != 0 {
-            self.closing |= if detail & RST != 0 { 3 } else { 1 << d };
-            if self.closing == 3 {
-                self.state = State::Closing;
-            }
-        }
     }
 
-    /// How long the entry is kept while idle, in milliseconds. Linux's defaults, except that a TCP connection is
-    /// forgotten after a day rather than five.
-    pub(super) fn timeout_ms(&self) -> u32 {
-        const SECOND: u32 = 1000;
-        match (self.state, self.key.protocol()) {
-            (State::Closing, _) => 10 * SECOND,
-            (State::Embryonic, TCP) => 60 * SECOND,
-            (State::Embryonic, _) => 30 * SECOND,
-            (State::Established, TCP) => 86_400 * SECOND,
-            (State::Established, UDP) => 180 * SECOND,
-            (State::Established, _) => 60 * SECOND,
-        }
+    /// How long it is kept while idle, in milliseconds.
+    pub(super) fn timeout_ms(&self, timeouts: &Timeouts) -> u32 {
+        self.state().timeout_ms(self.key.protocol(), self.is_answered(), timeouts)
+    }
+
+    /// The unanswered entries of the same owner before and after this unanswered one.
+    pub(super) fn siblings(&self) -> (FlowId, FlowId) {
+        debug_assert!(!self.is_answered());
+        let both = self.bytes[self.origin().flip() as usize];
+        ((both >> 32) as FlowId, both as FlowId)
+    }
+
+    pub(super) fn set_siblings(&mut self, older: FlowId, newer: FlowId) {
+        debug_assert!(!self.is_answered());
+        self.bytes[self.origin().flip() as usize] = u64::from(older) << 32 | u64::from(newer);
+    }
+
+    /// No longer among the unanswered: the reply direction's bytes are bytes from now on.
+    pub(super) fn forget_siblings(&mut self) {
+        self.bytes[self.origin().flip() as usize] = 0;
     }
 }

@@ -1,13 +1,17 @@
-//! Fixed capacity, open addressing, embryonic entries evicted first.
+//! Fixed capacity, open addressing; every owner has a quota, and unanswered entries are evicted first.
 
-use super::entry::{Action, Entry, FlowId, NONE, State};
+use super::entry::{Action, Entry, FlowId, NONE, WATCHED};
 use super::index::Index;
+use super::owners::{Owner, Owners, Quota};
+use super::state::{Side, State, Step};
 use super::wheel::Wheel;
 use crate::net::{Direction, FlowKey, HashSeed};
+use crate::packet::{Headers, Role};
 use crate::prefetch::prefetch;
+use crate::spec::Timeouts;
 
 /// Entries looked at for one that may be evicted, per new flow: bounds what a flood can cost.
-const EVICTION_TRIES: usize = 8;
+const EVICTION_TRIES: usize = 32;
 
 /// Connections of one worker.
 #[derive(Debug)]
@@ -21,8 +25,30 @@ pub struct FlowTable {
     free: FlowId,
     live: usize,
     wheel: Wheel,
+    owners: Owners,
     /// Where the search for a victim goes on.
     hand: FlowId,
+    /// Entries below this one have yet to be looked at by [`Self::sweep`].
+    unswept: FlowId,
+}
+
+/// A connection that wants an entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// Hash of its key.
+    pub hash: u64,
+    /// Its key.
+    pub key: FlowKey,
+    /// The direction of the packets of the side that opens it.
+    pub origin: Direction,
+    /// How far it has come with the packet that is there.
+    pub state: State,
+    /// Who is behind the two addresses.
+    pub parties: u32,
+    /// Who has brought the packet, and is charged with the entry.
+    pub owner: Owner,
+    /// Low bits of the generation that judged it.
+    pub generation: u32,
 }
 
 /// What became of a new connection.
@@ -30,33 +56,41 @@ pub struct FlowTable {
 pub enum Admission {
     /// It has an entry.
     Created(FlowId),
-    /// It has the entry of an embryonic connection that had to go.
+    /// It has the entry of another connection, unanswered or over, that had to go.
     Evicted(FlowId),
-    /// The table is full of answered connections: this one is not remembered.
+    /// Its owner has as many answered connections as it may have.
+    OverQuota,
+    /// The table is full of answered connections.
     Full,
 }
 
 /// A connection for people to look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlowInfo {
-    /// The connection; its first end is shown as the source.
+    /// The connection.
     pub key: FlowKey,
+    /// The direction of the side that opened it.
+    pub origin: Direction,
     /// How far it has come.
     pub state: State,
+    /// Have both sides been heard?
+    pub answered: bool,
     /// Packets by direction.
     pub packets: [u32; 2],
     /// Bytes by direction.
     pub bytes: [u64; 2],
     /// Milliseconds since the last packet.
     pub idle_ms: u32,
+    /// Milliseconds of silence after which it is forgotten, from now on.
+    pub left_ms: u32,
     /// What is done with packets of each direction.
     pub actions: [Action; 2],
 }
 
 impl FlowTable {
-    /// A table for `capacity` connections (at most 2³¹), whose clock starts at `now` (milliseconds, wrapping).
-    pub fn new(capacity: usize, seed: HashSeed, now: u32) -> Self {
-        let capacity = capacity.clamp(1, 1 << 31);
+    /// A table for `capacity` connections (at most 2³⁰), whose clock starts at `now` (milliseconds, wrapping).
+    pub fn new(capacity: usize, quota: Quota, seed: HashSeed, now: u32) -> Self {
+        let capacity = capacity.clamp(1, 1 << 30);
         Self {
             seed,
             index: Index::new(capacity),
@@ -65,7 +99,9 @@ impl FlowTable {
             free: NONE,
             live: 0,
             wheel: Wheel::new(now),
+            owners: Owners::new(quota),
             hand: 0,
+            unswept: 0,
         }
     }
 
@@ -107,220 +143,244 @@ impl FlowTable {
             .find(hash as u32, |id| self.entries.get(id as usize).is_some_and(|entry| entry.key == *key))
     }
 
-    /// Notes one packet of `bytes` bytes at `now`; `detail` = TCP flags. Returns what to do with it.
+    /// The fast path: counts a plain packet whose way these tables have decided, and returns its adjacency. `None` when
+    /// there is more to think about.
     #[inline(always)]
-    pub fn touch(&mut self, id: FlowId, direction: Direction, bytes: u32, detail: u8, now: u32) -> Action {
+    pub fn pass(&mut self, id: FlowId, headers: &Headers, generation: u32, now: u32) -> Option<u32> {
         let entry = &mut self.entries[id as usize];
-        let before = entry.state;
-        entry.touch(direction, bytes, detail, now);
-        let action = entry.actions[direction as usize];
-        if entry.state != before && entry.state == State::Closing {
-            // The only change that shortens the deadline: waiting for the wheel would keep it for a day.
-            self.refile(id);
+        let hop = entry.hops[headers.direction as usize];
+        if hop < WATCHED && entry.generation == generation && headers.role == Role::Plain {
+            entry.count(headers.direction, headers.ip_len, now);
+            return Some(hop);
         }
-        action
+        None
     }
 
-    /// Remembers what to do with packets of one direction.
+    /// Who is behind the addresses of an entry, and the generation (low bits) that judged it.
     #[inline]
-    pub fn set_action(&mut self, id: FlowId, direction: Direction, action: Action) {
-        self.entries[id as usize].actions[direction as usize] = action;
+    pub fn judged(&self, id: FlowId) -> (u32, u32) {
+        let entry = &self.entries[id as usize];
+        (entry.parties, entry.generation)
     }
 
-    /// Makes an entry for a connection that has none.
-    pub fn create(&mut self, hash: u64, key: FlowKey, now: u32) -> Admission {
-        let (id, evicted) = match self.allocate() {
-            Some(id) => (id, false),
-            None => match self.evict() {
-                Some(id) => (id, true),
-                None => return Admission::Full,
-            },
+    /// Has the side that did not open it been heard?
+    #[inline]
+    pub fn is_answered(&self, id: FlowId) -> bool {
+        self.entries[id as usize].is_answered()
+    }
+
+    /// The side of its connection that a packet of this direction is from.
+    #[inline]
+    pub fn side(&self, id: FlowId, direction: Direction) -> Side {
+        self.entries[id as usize].side(direction)
+    }
+
+    /// What to do with packets of one direction, if the way is known.
+    #[inline]
+    pub fn action(&self, id: FlowId, direction: Direction) -> Action {
+        let entry = &self.entries[id as usize];
+        Action { adjacency: entry.hop(direction), generation: entry.generation }
+    }
+
+    /// Shows a packet to the protocol's states, and counts it if it belongs to the connection.
+    pub fn step(&mut self, id: FlowId, headers: &Headers, timeouts: &Timeouts, now: u32) -> Step {
+        let entry = &self.entries[id as usize];
+        let (side, state, before) =
+            (entry.side(headers.direction), entry.state(), entry.timeout_ms(timeouts));
+        let step = state.step(headers, side, entry.closer());
+        let next = match step {
+            Step::To(next) | Step::Closes(next) => next,
+            Step::Reopens | Step::Invalid => return step,
         };
-        self.entries[id as usize] = Entry { key, last_seen: now, ..Entry::default() };
+        if side == Side::Reply && !entry.is_answered() {
+            self.owners.answered(&mut self.entries, id);
+        }
+        let entry = &mut self.entries[id as usize];
+        entry.count(headers.direction, headers.ip_len, now);
+        if matches!(step, Step::Closes(_)) {
+            entry.set_closer(side);
+        }
+        if next != state {
+            entry.set_state(next);
+        }
+        // The wheel looks again when the old time is over: too late for a shorter one.
+        if entry.timeout_ms(timeouts) < before {
+            self.refile(id, timeouts, now);
+        }
+        step
+    }
+
+    /// Remembers that the tables of this generation let the connection pass, and which way packets of one direction go.
+    pub fn decide(&mut self, id: FlowId, direction: Direction, adjacency: u32, generation: u32) {
+        let entry = &mut self.entries[id as usize];
+        if entry.generation != generation {
+            entry.generation = generation;
+            entry.set_hop(direction.flip(), None);
+        }
+        entry.set_hop(direction, Some(adjacency));
+    }
+
+    /// Makes an entry for a connection that has none, and counts its first packet.
+    pub fn create(
+        &mut self,
+        request: &Request,
+        headers: &Headers,
+        timeouts: &Timeouts,
+        now: u32,
+    ) -> Admission {
+        let Some(place) = self.owners.place(request.owner) else { return Admission::Full };
+        let mut evicted = false;
+        if self.owners.is_full(place) {
+            let victim = self.owners.oldest_unanswered(place);
+            match victim.or_else(|| self.search(|entry| entry.owner == place && entry.state().is_over())) {
+                Some(victim) => {
+                    self.remove(victim);
+                    evicted = true;
+                }
+                None => {
+                    self.owners.release_if_empty(place);
+                    return Admission::OverQuota;
+                }
+            }
+        }
+        if self.free == NONE && self.entries.len() == self.capacity {
+            match self.search(|entry| !entry.is_answered() || entry.state().is_over()) {
+                Some(victim) => {
+                    self.remove(victim);
+                    evicted = true;
+                }
+                None => {
+                    self.owners.release_if_empty(place);
+                    return Admission::Full;
+                }
+            }
+        }
+        // The place may have been given back with its last entry.
+        let Some(place) = self.owners.place(request.owner) else { return Admission::Full };
+        let id = self.allocate();
+        let Request { key, origin, state, parties, generation, .. } = *request;
+        let mut entry = Entry::new(key, origin, state);
+        (entry.parties, entry.owner, entry.generation) = (parties, place, generation);
+        entry.set_closer(entry.side(headers.direction));
+        entry.count(headers.direction, headers.ip_len, now);
+        self.entries[id as usize] = entry;
         self.live += 1;
-        self.index.insert(hash as u32, id);
-        let timeout = self.entries[id as usize].timeout_ms();
-        self.wheel.file(&mut self.entries, id, timeout);
+        self.index.insert(request.hash as u32, id);
+        self.owners.add(&mut self.entries, id);
+        let timeout = entry.timeout_ms(timeouts);
+        self.wheel.file(&mut self.entries, id, now, timeout);
         if evicted { Admission::Evicted(id) } else { Admission::Created(id) }
     }
 
+    /// Forgets a connection.
+    pub fn remove(&mut self, id: FlowId) {
+        self.wheel.unfile(&mut self.entries, id);
+        self.owners.remove(&mut self.entries, id);
+        let hash = self.entries[id as usize].key.hash(self.seed);
+        self.index.remove(hash as u32, id);
+        self.entries[id as usize] = Entry::default();
+        self.entries[id as usize].next = self.free;
+        self.free = id;
+        self.live -= 1;
+    }
+
     /// Forgets connections that were idle for too long; looks at no more than `budget` entries. Returns how many went.
-    pub fn expire(&mut self, now: u32, budget: usize) -> usize {
+    pub fn expire(&mut self, now: u32, timeouts: &Timeouts, budget: usize) -> usize {
         let mut expired = 0;
         for _ in 0..budget {
             let Some(id) = self.wheel.due(now) else { break };
             let entry = &self.entries[id as usize];
-            let (idle, timeout) = (now.wrapping_sub(entry.last_seen), entry.timeout_ms());
+            let (idle, timeout) = (now.wrapping_sub(entry.last_seen), entry.timeout_ms(timeouts));
             if idle >= timeout {
                 self.remove(id);
                 expired += 1;
             } else {
                 self.wheel.unfile(&mut self.entries, id);
-                self.wheel.file(&mut self.entries, id, timeout - idle);
+                self.wheel.file(&mut self.entries, id, now, timeout - idle);
             }
         }
         expired
     }
 
+    /// From now on, [`Self::sweep`] looks at every entry.
+    pub fn begin_sweep(&mut self) {
+        self.unswept = self.entries.len() as FlowId;
+    }
+
+    /// Forgets connections whose ends are no longer who they were: `parties` says who they are. Looks at no more than
+    /// `budget` entries; returns how many went.
+    pub fn sweep(&mut self, parties: impl Fn(&FlowKey) -> u32, budget: usize) -> usize {
+        let mut cut = 0;
+        let from = self.unswept.saturating_sub(budget as u32);
+        for id in from..self.unswept {
+            let entry = &self.entries[id as usize];
+            if entry.key != FlowKey::NONE && entry.parties != parties(&entry.key) {
+                self.remove(id);
+                cut += 1;
+            }
+        }
+        self.unswept = from;
+        cut
+    }
+
+    /// Has the sweep entries left to look at?
+    pub fn is_swept(&self) -> bool {
+        self.unswept == 0
+    }
+
     /// Up to `limit` connections, for people.
-    pub fn list(&self, limit: usize, now: u32) -> Vec<FlowInfo> {
-        let live = self.entries.iter().filter(|entry| entry.key != FlowKey::default());
+    pub fn list(&self, limit: usize, timeouts: &Timeouts, now: u32) -> Vec<FlowInfo> {
+        let live = self.entries.iter().filter(|entry| entry.key != FlowKey::NONE);
         live.take(limit)
-            .map(|entry| FlowInfo {
-                key: entry.key,
-                state: entry.state,
-                packets: entry.packets,
-                bytes: entry.bytes,
-                idle_ms: now.wrapping_sub(entry.last_seen),
-                actions: entry.actions,
+            .map(|entry| {
+                let idle_ms = now.wrapping_sub(entry.last_seen);
+                let mut bytes = entry.bytes;
+                if !entry.is_answered() {
+                    bytes[entry.origin().flip() as usize] = 0;
+                }
+                let action =
+                    |direction| Action { adjacency: entry.hop(direction), generation: entry.generation };
+                FlowInfo {
+                    key: entry.key,
+                    origin: entry.origin(),
+                    state: entry.state(),
+                    answered: entry.is_answered(),
+                    packets: entry.packets,
+                    bytes,
+                    idle_ms,
+                    left_ms: entry.timeout_ms(timeouts).saturating_sub(idle_ms),
+                    actions: [Direction::Forward, Direction::Reverse].map(action),
+                }
             })
             .collect()
     }
 
-    fn refile(&mut self, id: FlowId) {
-        let timeout = self.entries[id as usize].timeout_ms();
+    fn refile(&mut self, id: FlowId, timeouts: &Timeouts, now: u32) {
+        let timeout = self.entries[id as usize].timeout_ms(timeouts);
         self.wheel.unfile(&mut self.entries, id);
-        self.wheel.file(&mut self.entries, id, timeout);
+        self.wheel.file(&mut self.entries, id, now, timeout);
     }
 
-    fn allocate(&mut self) -> Option<FlowId> {
+    /// A free entry; there must be room for one.
+    fn allocate(&mut self) -> FlowId {
         if self.free != NONE {
             let id = self.free;
             self.free = self.entries[id as usize].next;
-            return Some(id);
-        }
-        if self.entries.len() == self.capacity {
-            return None;
+            return id;
         }
         self.entries.push(Entry::default());
-        Some((self.entries.len() - 1) as FlowId)
+        (self.entries.len() - 1) as FlowId
     }
 
-    /// Frees the entry of some embryonic connection and takes it.
-    fn evict(&mut self) -> Option<FlowId> {
+    /// Goes on where the last search ended, for a few entries, to one that may be evicted.
+    fn search(&mut self, evictable: impl Fn(&Entry) -> bool) -> Option<FlowId> {
         for _ in 0..EVICTION_TRIES.min(self.entries.len()) {
             self.hand = if (self.hand as usize) + 1 < self.entries.len() { self.hand + 1 } else { 0 };
-            if self.entries[self.hand as usize].state == State::Embryonic {
-                self.remove(self.hand);
-                return self.allocate();
+            let entry = &self.entries[self.hand as usize];
+            if entry.key != FlowKey::NONE && evictable(entry) {
+                return Some(self.hand);
             }
         }
         None
-    }
-
-    fn remove(&mut self, id: FlowId) {
-        self.wheel.unfile(&mut self.entries, id);
-        let hash = self.entries[id as usize].key.hash(self.seed);
-        self.index.remove(hash as u32, id);
-        self.entries[id as usize] = Entry { next: self.free, ..Entry::default() };
-        self.free = id;
-        self.live -= 1;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::HashMap;
-
-    const SEED: HashSeed = HashSeed(1, 2);
-
-    fn key(n: u32) -> FlowKey {
-        FlowKey::v4(n + 1, 0x0a00_0001, (1, 2), 17, false).0
-    }
-
-    /// The slow twin: a map from keys to the time of the last packet and whether it was answered.
-    #[derive(Default)]
-    struct Model(HashMap<u32, (u32, bool)>);
-
-    impl Model {
-        fn expire(&mut self, now: u32) {
-            self.0.retain(|_, (seen, answered)| now - *seen < if *answered { 180_000 } else { 30_000 });
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn equals_a_plain_map(steps in prop::collection::vec((0u32..64, any::<bool>(), 0u32..20_000), 1..300)) {
-            let mut table = FlowTable::new(1024, SEED, 0);
-            let mut model = Model::default();
-            let mut now = 0;
-            for (n, reverse, pause) in steps {
-                now += pause;
-                let (k, h) = (key(n), key(n).hash(SEED));
-                let direction = if reverse { Direction::Reverse } else { Direction::Forward };
-                // Time-outs are lazy by up to two slots; a packet in that window finds the entry alive in both.
-                while table.expire(now, 16) > 0 {}
-                model.0.retain(|n, (seen, answered)| {
-                    now - *seen < if *answered { 180_000 } else { 30_000 }
-                        || table.find(key(*n).hash(SEED), &key(*n)).is_some() && now - *seen < 190_000
-                });
-                let known = table.find(h, &k);
-                prop_assert_eq!(known.is_some(), model.0.contains_key(&n));
-                let id = match known {
-                    Some(id) => id,
-                    None => match table.create(h, k, now) { Admission::Created(id) => id, other => panic!("{other:?}") },
-                };
-                let action = Action { adjacency: n, generation: 7 };
-                table.set_action(id, direction, action);
-                prop_assert_eq!(table.touch(id, direction, 100, 0, now), action);
-                let info = table.entries[id as usize];
-                let answered = info.packets[0] > 0 && info.packets[1] > 0;
-                model.0.insert(n, (now, answered));
-                prop_assert_eq!(table.len(), model.0.len());
-            }
-            // Nothing outlives its time-out by more than two slots.
-            now += 180_000 + 3 * 1024;
-            while table.expire(now, 16) > 0 {}
-            model.expire(now);
-            prop_assert_eq!(table.len(), 0);
-            prop_assert_eq!(model.0.len(), 0);
-            prop_assert_eq!(table.list(10, now), vec![]);
-        }
-
-        #[test]
-        fn the_index_survives_any_order_of_removal(order in Just((0..200u32).collect::<Vec<_>>()).prop_shuffle(), bits in 0u32..6) {
-            // Few distinct hashes, so that runs are long and wrap around.
-            let mut index = Index::new(256);
-            let hash = |n: u32| (n % (1 << bits)).wrapping_sub(3);
-            for n in 0..200 { index.insert(hash(n), n); }
-            for (at, gone) in order.iter().enumerate() {
-                index.remove(hash(*gone), *gone);
-                for n in &order[at + 1..] { prop_assert_eq!(index.find(hash(*n), |id| id == *n), Some(*n)); }
-                prop_assert_eq!(index.find(hash(*gone), |id| id == *gone), None);
-            }
-        }
-    }
-
-    #[test]
-    fn a_full_table_evicts_embryonic_flows_and_no_others() {
-        let mut table = FlowTable::new(4, SEED, 0);
-        for n in 0..4 {
-            let Admission::Created(id) = table.create(key(n).hash(SEED), key(n), 0) else { panic!() };
-            table.touch(id, Direction::Forward, 1, 0, 0);
-            if n < 3 {
-                table.touch(id, Direction::Reverse, 1, 0, 0);
-            }
-        }
-        let Admission::Evicted(id) = table.create(key(9).hash(SEED), key(9), 0) else { panic!() };
-        assert_eq!(table.find(key(3).hash(SEED), &key(3)), None);
-        assert_eq!(table.find(key(9).hash(SEED), &key(9)), Some(id));
-        table.touch(id, Direction::Forward, 1, 0, 0);
-        table.touch(id, Direction::Reverse, 1, 0, 0);
-        assert_eq!(table.create(key(10).hash(SEED), key(10), 0), Admission::Full);
-        assert_eq!(table.len(), 4);
-    }
-
-    #[test]
-    fn a_reset_connection_is_forgotten_within_seconds() {
-        let mut table = FlowTable::new(4, SEED, 0);
-        let (k, _) = FlowKey::v4(1, 2, (3, 4), 6, false);
-        let Admission::Created(id) = table.create(k.hash(SEED), k, 0) else { panic!() };
-        table.touch(id, Direction::Forward, 1, 0x02, 0);
-        table.touch(id, Direction::Reverse, 1, 0x12, 0);
-        assert_eq!(table.expire(100_000, 100), 0);
-        table.touch(id, Direction::Forward, 1, 0x04, 100_000);
-        assert_eq!(table.expire(100_000 + 13_000, 100), 1);
     }
 }

@@ -2,9 +2,12 @@
 
 use super::entry::{Entry, FlowId, NONE};
 
-/// Slots of one second each. Longer times go to the farthest slot and are filed again from there.
-const SLOTS: u32 = 512;
+/// Slots of one second each; an entry has one byte for its slot's number. Longer times go to the farthest slot and are
+/// filed again from there.
+const SLOTS: u32 = 256;
 const SLOT_MS: u32 = 1024;
+/// Ticks until the clock wraps.
+const TICKS: u32 = u32::MAX / SLOT_MS + 1;
 
 /// Deadlines of the entries of one table. Touching an entry does not move it: when its slot comes up, an entry that was
 /// used since is filed again by its new deadline.
@@ -20,15 +23,17 @@ impl Wheel {
         Self { heads: vec![NONE; SLOTS as usize], tick: now / SLOT_MS }
     }
 
-    /// Files an entry under the first slot at or after `deadline` (wrapping milliseconds).
-    pub fn file(&mut self, entries: &mut [Entry], id: FlowId, delay_ms: u32) {
-        let ticks = (delay_ms / SLOT_MS + 1).min(SLOTS - 1);
+    /// Files an entry under the first slot that is due `delay_ms` milliseconds from `now` on.
+    pub fn file(&mut self, entries: &mut [Entry], id: FlowId, now: u32, delay_ms: u32) {
+        // After a pause there may be slots between that have yet to be emptied.
+        let behind = (now / SLOT_MS).wrapping_sub(self.tick) % TICKS;
+        let ticks = (behind.min(SLOTS) + delay_ms / SLOT_MS + 1).min(SLOTS - 1);
         let slot = (self.tick.wrapping_add(ticks)) % SLOTS;
         let head = self.heads[slot as usize];
         let entry = &mut entries[id as usize];
         entry.next = head;
         entry.previous = NONE;
-        entry.slot = slot as u16;
+        entry.slot = slot as u8;
         if head != NONE {
             entries[head as usize].previous = id;
         }
@@ -59,7 +64,7 @@ impl Wheel {
             if self.tick == target {
                 return None;
             }
-            self.tick = self.tick.wrapping_add(1) % (u32::MAX / SLOT_MS + 1);
+            self.tick = (self.tick + 1) % TICKS;
         }
     }
 }

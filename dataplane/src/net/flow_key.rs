@@ -12,10 +12,21 @@ pub enum Direction {
     Reverse = 1,
 }
 
+impl Direction {
+    /// The other one.
+    #[inline]
+    pub fn flip(self) -> Self {
+        match self {
+            Self::Forward => Self::Reverse,
+            Self::Reverse => Self::Forward,
+        }
+    }
+}
+
 /// Five machine words that name a connection: two (address, port) ends in ascending order, protocol and shape.
 ///
 /// The ends are ordered so that both directions of a connection have one key. Everything that a decision about the
-/// packet may read is in it: a fragment or a packet of another family never shares a key with a whole packet.
+/// packet may read is in it: packets of two families never share a key, nor do ICMP messages of two types or codes.
 /// Ports: TCP, UDP, SCTP, UDP-Lite as on the wire; ICMP echo: the identifier at both ends; everything else 0.
 #[derive(Clone, Copy, Default)]
 pub struct FlowKey {
@@ -36,6 +47,10 @@ impl Eq for FlowKey {}
 
 const FLAG_V6: u64 = 1 << 8;
 const FLAG_FRAGMENT: u64 = 1 << 9;
+/// Bits 16 to 31 hold type and code of an ICMP question.
+const FLAG_ICMP: u64 = 1 << 10;
+/// It is the second end that asks.
+const FLAG_ASKED_BACK: u64 = 1 << 11;
 
 impl FlowKey {
     /// Of no connection: no packet has this key.
@@ -82,13 +97,37 @@ impl FlowKey {
         }
     }
 
+    /// The key of an ICMP message made one of its question's type and code, and of the direction in which that is asked:
+    /// a question and its answer have one key, two ends that ask each other have two. The owner stays the same.
+    #[inline]
+    pub fn with_icmp(mut self, kind: u8, code: u8, asked: Direction) -> Self {
+        // An end that asks itself has but one direction.
+        let [a0, a1, b0, b1, _] = self.words;
+        let back = if asked == Direction::Reverse && (a0, a1) != (b0, b1) { FLAG_ASKED_BACK } else { 0 };
+        self.words[4] |= FLAG_ICMP | back | u64::from(kind) << 16 | u64::from(code) << 24;
+        self
+    }
+
+    /// Type and code of the question, if this is a connection of ICMP.
+    pub fn icmp(&self) -> Option<(u8, u8)> {
+        let shape = self.words[4];
+        (shape & FLAG_ICMP != 0).then_some(((shape >> 16) as u8, (shape >> 24) as u8))
+    }
+
+    /// The key of all pieces between the two ends whose ports nobody knows; it names the worker that puts pieces together.
+    pub fn of_pieces(mut self) -> Self {
+        // The ends stay where they are: ports order them only where the addresses are equal.
+        self.words[4] = self.words[4] & (0xff | FLAG_V6) | FLAG_FRAGMENT;
+        self
+    }
+
     /// True for an IPv6 connection.
     #[inline]
     pub fn is_v6(&self) -> bool {
         self.words[4] & FLAG_V6 != 0
     }
 
-    /// True for packets that are pieces of a datagram.
+    /// True for pieces of a datagram whose ports are not known.
     #[inline]
     pub fn is_fragment(&self) -> bool {
         self.words[4] & FLAG_FRAGMENT != 0
@@ -174,7 +213,11 @@ impl std::fmt::Debug for FlowKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let ((from, from_port), (to, to_port)) = self.ends(Direction::Forward);
         let fragment = if self.is_fragment() { " fragment" } else { "" };
-        write!(f, "proto {} {from} {from_port} <-> {to} {to_port}{fragment}", self.protocol())
+        write!(f, "proto {} {from} {from_port} <-> {to} {to_port}{fragment}", self.protocol())?;
+        match self.icmp() {
+            Some((kind, code)) => write!(f, " type {kind} code {code}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -233,6 +276,37 @@ mod tests {
             assert_ne!(base, other);
             assert_ne!(base.hash(SEED), other.hash(SEED));
         }
+    }
+
+    #[test]
+    fn a_question_and_its_answer_have_one_key_and_other_messages_others() {
+        let (key, forth) = FlowKey::v4(1, 2, (7, 7), 1, false);
+        let (same, back) = FlowKey::v4(2, 1, (7, 7), 1, false);
+        let question = key.with_icmp(8, 0, forth);
+        assert_eq!(question, same.with_icmp(8, 0, back.flip()));
+        assert_eq!(question.icmp(), Some((8, 0)));
+        assert_eq!(question.owner(SEED, 61), key.owner(SEED, 61));
+        for other in [
+            key,
+            same.with_icmp(8, 0, back),
+            key.with_icmp(8, 1, forth),
+            key.with_icmp(13, 0, forth),
+            key.with_icmp(0, 0, forth),
+        ] {
+            assert_ne!(question, other);
+            assert_ne!(question.hash(SEED), other.hash(SEED));
+        }
+    }
+
+    #[test]
+    fn pieces_of_both_directions_have_one_key_whatever_their_ports() {
+        let whole = |s, t, p| FlowKey::v4(s, t, p, 17, false).0;
+        let pieces = FlowKey::v4(1, 2, (0, 0), 17, true).0;
+        for key in [whole(1, 2, (3, 4)), whole(2, 1, (3, 4)), whole(1, 2, (0, 0))] {
+            assert_eq!(key.of_pieces(), pieces);
+        }
+        assert_eq!(whole(1, 1, (9, 3)).of_pieces(), FlowKey::v4(1, 1, (0, 0), 17, true).0);
+        assert_eq!(FlowKey::v6(9, 2, (3, 4), 6, false).0.of_pieces(), FlowKey::v6(2, 9, (0, 0), 6, true).0);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
-use super::{Connection, Packet, Source};
+use super::{Asked, Connection, Packet, Source};
 use crate::offload::Offload;
 use crate::port::Received;
 use crate::verdict::Verdict;
@@ -38,6 +38,7 @@ impl Batch {
             packet.verdict = Verdict::Pending;
             packet.flow = None;
             packet.connection = Connection::New;
+            packet.asked = Asked::AS_IS;
             packet.arp = false;
             packet.handed = handed;
             packet.offload = if received.offload.is_finished() { Offload::NONE } else { received.offload };

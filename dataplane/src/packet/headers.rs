@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::net::{Direction, FlowKey};
+use crate::net::{Direction, FlowKey, HashSeed};
 
 /// Is this packet a piece of a datagram?
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -14,6 +14,20 @@ pub enum Fragment {
     First,
     /// Another piece.
     Later,
+}
+
+/// What a packet can mean for its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Role {
+    /// Nothing but that it lives: most packets.
+    #[default]
+    Plain,
+    /// It may open or end it: TCP segments that are not just acknowledgements, control chunks of SCTP.
+    Event,
+    /// It is an ICMP error, about another packet's connection.
+    Error,
+    /// It can belong to none: ICMP messages that are neither question, answer nor error.
+    Stray,
 }
 
 /// Validated facts about one IP packet. Only the parser makes them.
@@ -33,11 +47,17 @@ pub struct Headers {
     pub ttl: u8,
     /// Piece of a datagram?
     pub fragment: Fragment,
+    /// Which datagram's piece; 0 when it is whole.
+    pub datagram: u32,
     /// IPv4: the DF bit is set (IPv6: always true, routers never fragment).
     pub dont_fragment: bool,
-    /// TCP flags, or ICMP type; 0 otherwise.
+    /// TCP flags, ICMP type, or the SCTP chunk that matters most; 0 otherwise.
     pub detail: u8,
-    /// Destination port as in the key's rules.
+    /// ICMP code; 0 otherwise.
+    pub code: u8,
+    /// What it can mean for its connection.
+    pub role: Role,
+    /// Destination port by the key's rules.
     pub destination_port: u16,
 }
 
@@ -51,10 +71,37 @@ impl Headers {
         tos: 0,
         ttl: 0,
         fragment: Fragment::Whole,
+        datagram: 0,
         dont_fragment: false,
         detail: 0,
+        code: 0,
+        role: Role::Plain,
         destination_port: 0,
     };
+
+    /// The worker (`0..workers`) that gets the packet first: the connection's, but pieces of a datagram go to the one that
+    /// knows their first.
+    #[inline]
+    pub fn owner(&self, seed: HashSeed, workers: u32) -> u32 {
+        let key = if self.fragment == Fragment::Whole { self.key } else { self.key.of_pieces() };
+        key.owner(seed, workers)
+    }
+
+    /// A piece whose connection only the datagram's first piece tells.
+    #[inline]
+    pub fn is_nameless(&self) -> bool {
+        self.key.is_fragment()
+    }
+
+    /// Takes the connection over from the first piece of the same datagram.
+    pub fn take_name(&mut self, first: &Self) {
+        self.key = first.key;
+        self.direction = first.direction;
+        self.detail = first.detail;
+        self.code = first.code;
+        self.role = first.role;
+        self.destination_port = first.destination_port;
+    }
 
     /// True for IPv6.
     #[inline]

@@ -50,19 +50,22 @@ pub(super) fn parse(frame: &[u8], super_frame: bool, headers: &mut Headers) -> R
     let found = transport::parse(&frame[transport..end], protocol, fragment, super_frame)?;
     let source = u32::from_be_bytes([ip[12], ip[13], ip[14], ip[15]]);
     let destination = u32::from_be_bytes([ip[16], ip[17], ip[18], ip[19]]);
-    let whole = fragment == Fragment::Whole;
-    let ports = if whole { (found.source_port, found.destination_port) } else { (0, 0) };
-    let (key, direction) = FlowKey::v4(source, destination, ports, protocol, !whole);
+    let ports = (found.source_port, found.destination_port);
+    let nameless = fragment == Fragment::Later && transport::is_read(protocol);
+    let (key, direction) = FlowKey::v4(source, destination, ports, protocol, nameless);
     *headers = Headers {
-        key,
+        key: found.complete(key, direction),
         direction,
         transport: transport as u16,
         ip_len: total_len as u32,
         tos: ip[1],
         ttl: ip[8],
         fragment,
+        datagram: if fragment == Fragment::Whole { 0 } else { u32::from(u16::from_be_bytes([ip[4], ip[5]])) },
         dont_fragment: pieces & 0x4000 != 0,
         detail: found.detail,
+        code: found.code,
+        role: found.role,
         destination_port: found.destination_port,
     };
     Ok(end)

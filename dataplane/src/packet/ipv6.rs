@@ -25,41 +25,52 @@ pub(super) fn parse(frame: &[u8], super_frame: bool, headers: &mut Headers) -> R
     }
     let chain = match ip[6] {
         transport::TCP | transport::UDP | transport::ICMPV6 => {
-            Chain { protocol: ip[6], transport: ETHERNET + 40, fragment: Fragment::Whole }
+            Chain { protocol: ip[6], transport: ETHERNET + 40, fragment: Fragment::Whole, datagram: 0 }
         }
-        next => walk(&frame[..end], next)?,
+        next => walk(&frame[..end], ETHERNET, next)?,
     };
     let found = transport::parse(&frame[chain.transport..end], chain.protocol, chain.fragment, super_frame)?;
     let source = u128::from_be_bytes(*ip[8..24].first_chunk().ok_or(BAD)?);
     let destination = u128::from_be_bytes(*ip[24..40].first_chunk().ok_or(BAD)?);
-    let whole = chain.fragment == Fragment::Whole;
-    let ports = if whole { (found.source_port, found.destination_port) } else { (0, 0) };
-    let (key, direction) = FlowKey::v6(source, destination, ports, chain.protocol, !whole);
+    let ports = (found.source_port, found.destination_port);
+    let nameless = chain.fragment == Fragment::Later && is_nameless(chain.protocol);
+    let (key, direction) = FlowKey::v6(source, destination, ports, chain.protocol, nameless);
     *headers = Headers {
-        key,
+        key: found.complete(key, direction),
         direction,
         transport: chain.transport as u16,
         ip_len: (40 + payload) as u32,
         tos: ip[0] << 4 | ip[1] >> 4,
         ttl: ip[7],
         fragment: chain.fragment,
+        datagram: chain.datagram,
         dont_fragment: true,
         detail: found.detail,
+        code: found.code,
+        role: found.role,
         destination_port: found.destination_port,
     };
     Ok(end)
 }
 
-struct Chain {
-    protocol: u8,
-    transport: usize,
-    fragment: Fragment,
+pub(super) struct Chain {
+    pub protocol: u8,
+    pub transport: usize,
+    pub fragment: Fragment,
+    pub datagram: u32,
 }
 
-/// Walks the extension headers to the transport.
-fn walk(packet: &[u8], mut next: u8) -> Result<Chain, DropReason> {
-    let mut at = ETHERNET + 40;
-    let mut fragment = Fragment::Whole;
+/// Does a piece after the first lack what its connection is known by? Behind an extension header in the pieced part
+/// nothing says what the transport is.
+pub(super) fn is_nameless(next: u8) -> bool {
+    let extension = matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS);
+    extension || transport::is_read(next)
+}
+
+/// Walks the extension headers from the IPv6 header at `start` to the transport.
+pub(super) fn walk(packet: &[u8], start: usize, mut next: u8) -> Result<Chain, DropReason> {
+    let mut at = start + 40;
+    let (mut fragment, mut datagram) = (Fragment::Whole, 0);
     for count in 0..=MAX_EXTENSION_HEADERS {
         let header_len = match next {
             // RFC 8200 §4.3: hop-by-hop options come first or not at all.
@@ -85,9 +96,13 @@ fn walk(packet: &[u8], mut next: u8) -> Result<Chain, DropReason> {
                     (0, _) => Fragment::First,
                     _ => Fragment::Later,
                 };
+                if fragment != Fragment::Whole {
+                    let id = packet.get(at + 4..).and_then(|rest| rest.first_chunk()).ok_or(BAD)?;
+                    datagram = u32::from_be_bytes(*id);
+                }
                 8
             }
-            protocol => return Ok(Chain { protocol, transport: at, fragment }),
+            protocol => return Ok(Chain { protocol, transport: at, fragment, datagram }),
         };
         next = head(packet, at)?[0];
         at += header_len;
@@ -96,7 +111,7 @@ fn walk(packet: &[u8], mut next: u8) -> Result<Chain, DropReason> {
         }
         if fragment == Fragment::Later {
             // What follows is the middle of something; the next-header value names the first header of the original.
-            return Ok(Chain { protocol: next, transport: at, fragment });
+            return Ok(Chain { protocol: next, transport: at, fragment, datagram });
         }
     }
     Err(BAD)

@@ -4,14 +4,17 @@ mod batch;
 mod headers;
 mod ipv4;
 mod ipv6;
-mod transport;
+mod quote;
+pub(crate) mod transport;
 
 pub use batch::Batch;
-pub use headers::{Fragment, Headers};
+pub use headers::{Fragment, Headers, Role};
+pub use quote::Quote;
 
 use crate::flow::FlowId;
 use crate::frame::Frame;
 use crate::limits::ETHERNET;
+use crate::net::Direction;
 use crate::offload::Offload;
 use crate::port::Ingress;
 use crate::verdict::{DropReason, Verdict};
@@ -43,13 +46,59 @@ pub enum Source {
 /// What connection tracking says of a packet whose connection has no valid decision of the current tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Connection {
-    /// It opens one, or repeats an opening that nobody has answered: policy must be asked.
+    /// Policy must be asked, about [`Packet::asked`]: it opens a connection, or these tables have not judged its connection
+    /// yet and must.
     #[default]
     New,
     /// It belongs to one that policy has let pass: only the way is looked up anew.
     Known,
     /// It is an ICMP error about one that policy has let pass: it may go, and nothing is remembered.
     Related,
+}
+
+/// Which way round policy is asked about a packet whose connection is [`Connection::New`].
+///
+/// Each way is a question of its own: does policy let a packet pass that goes this way through the packet's flow key? The
+/// packet may pass if one of them is answered with yes, by both ends. Whoever says no takes the way out; when none is left
+/// the packet is dropped. What is asked about is all in the key (addresses, protocol, ports, ICMP type and code of the
+/// question), never in the packet's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked(u8);
+
+impl Asked {
+    /// The packet opens its connection: its source is the connection's source. The source's egress and the destination's
+    /// ingress policy decide.
+    pub const AS_IS: Self = Self(1);
+    /// The packet is an answer: its destination is the connection's source. The *source's ingress* and the *destination's
+    /// egress* policy decide, over the flow key read in the other direction.
+    pub const ANSWER: Self = Self(2);
+    /// Nobody knows who opened the connection.
+    pub const EITHER: Self = Self(3);
+
+    /// Is this way still asked about?
+    #[inline]
+    pub fn contains(self, way: Self) -> bool {
+        self.0 & way.0 == way.0
+    }
+
+    /// Without a way that was answered with no.
+    #[inline]
+    pub fn without(self, way: Self) -> Self {
+        Self(self.0 & !way.0)
+    }
+
+    /// No way is left.
+    #[inline]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Each way that is left, with the direction in which the key is read for it; `packet` = the packet's own.
+    pub fn ways(self, packet: Direction) -> impl Iterator<Item = (Self, Direction)> {
+        [(Self::AS_IS, packet), (Self::ANSWER, packet.flip())]
+            .into_iter()
+            .filter(move |(way, _)| self.contains(*way))
+    }
 }
 
 /// One packet of a batch.
@@ -73,6 +122,8 @@ pub struct Packet {
     pub flow: Option<FlowId>,
     /// What connection tracking says of it.
     pub connection: Connection,
+    /// What policy is asked about it, while its connection is [`Connection::New`].
+    pub asked: Asked,
     /// It is an ARP message.
     pub arp: bool,
     /// It came from another worker: never hand it over again.
@@ -101,9 +152,15 @@ impl Packet {
             hash: 0,
             flow: None,
             connection: Connection::New,
+            asked: Asked::AS_IS,
             arp: false,
             handed: false,
         }
+    }
+
+    /// The packet that this ICMP error is about, if it is one and says so.
+    pub fn quote(&self) -> Option<Quote> {
+        quote::of_error(self.frame.data(), &self.headers)
     }
 
     /// Another piece of this packet, with everything decided about it.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::packet::{Fragment, Packet};
+use crate::net::{Direction, FlowKey};
 use crate::spec::policy::Family;
 
 const ICMP: u8 = 1;
@@ -65,37 +65,56 @@ impl Facts {
         if self.destination.is_ipv6() { Family::V6 } else { Family::V4 }
     }
 
-    /// About a packet whose headers have been validated.
-    pub fn of(packet: &Packet) -> Self {
-        let headers = &packet.headers;
-        let protocol = headers.protocol();
+    /// About a packet that goes this way through its connection: see [`crate::packet::Asked`].
+    #[inline]
+    pub fn of(key: &FlowKey, direction: Direction) -> Self {
+        let (source, destination) = key.ends(direction);
         Self {
-            source: headers.source_address(),
-            destination: headers.destination_address(),
-            protocol,
-            transport: Transport::of(packet),
+            source: source.0,
+            destination: destination.0,
+            protocol: key.protocol(),
+            transport: Transport::of(key, direction),
         }
     }
 }
 
 impl Transport {
-    /// Of a packet whose headers have been validated.
+    /// Of a packet that goes this way through its connection. ICMP: of the question, also for an answer.
     #[inline]
-    pub fn of(packet: &Packet) -> Self {
-        let headers = &packet.headers;
-        let shape = Shape::of(headers.protocol(), headers.is_v6());
-        if shape == Shape::Other {
-            return Self::Other;
+    pub fn of(key: &FlowKey, direction: Direction) -> Self {
+        if key.is_fragment() {
+            return Self::Unseen;
         }
-        // Flow keys of fragments hold no ports, so that all pieces have one key: the header itself is asked.
-        let bytes = packet.frame.data().get(usize::from(headers.transport)..);
-        match (shape, bytes.and_then(|rest| rest.first_chunk::<4>())) {
-            _ if headers.fragment == Fragment::Later => Self::Unseen,
-            (Shape::Ports, Some([a, b, c, d])) => {
-                Self::Ports(u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]))
+        match (Shape::of(key.protocol(), key.is_v6()), key.icmp()) {
+            (Shape::Ports, _) => {
+                let (source, destination) = key.ends(direction);
+                Self::Ports(source.1, destination.1)
             }
-            (Shape::Icmp, Some([kind, code, ..])) => Self::Icmp(*kind, *code),
-            _ => Self::Unseen,
+            (Shape::Icmp, Some((kind, code))) => Self::Icmp(kind, code),
+            _ => Self::Other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_are_those_of_the_way_that_is_asked_about() {
+        let (key, forth) = FlowKey::v4(0x0a00_0001, 0x0a00_0002, (1000, 53), 17, false);
+        let (a, b) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let transport = Transport::Ports(1000, 53);
+        assert_eq!(Facts::of(&key, forth), Facts { source: a, destination: b, protocol: 17, transport });
+        let transport = Transport::Ports(53, 1000);
+        assert_eq!(
+            Facts::of(&key, forth.flip()),
+            Facts { source: b, destination: a, protocol: 17, transport }
+        );
+        let (echo, forth) = FlowKey::v4(1, 2, (7, 7), 1, false);
+        let echo = echo.with_icmp(8, 0, forth);
+        assert_eq!(Transport::of(&echo, forth.flip()), Transport::Icmp(8, 0));
+        assert_eq!(Transport::of(&FlowKey::v4(1, 2, (0, 0), 47, false).0, forth), Transport::Other);
+        assert_eq!(Transport::of(&FlowKey::v4(1, 2, (0, 0), 6, true).0, forth), Transport::Unseen);
     }
 }

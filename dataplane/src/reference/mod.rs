@@ -1,24 +1,29 @@
 //! The slow, obvious twin of the pipeline: what must become of one packet, by the [`NodeSpec`] as it stands.
 //!
-//! It searches lists from front to back, remembers no connection, reads packets with a parser of its own and writes
+//! It searches lists from front to back, connections too, reads packets with a parser of its own and writes
 //! whole packets instead of patching them. Property tests and a fuzz target hold the pipeline against it. It judges
 //! finished packets only: no super-frames, no unfinished checksums. Code it shares with the pipeline: the spec, drop
 //! reasons and ports that both speak of, and the keyed hash that a quoted source port is recognised by.
 
 mod answer;
+mod connections;
 mod expect;
 mod neighbor;
 mod parse;
+pub(crate) mod states;
 mod tunnel;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use crate::net::HashSeed;
+use crate::net::{Direction, HashSeed};
+use crate::packet::{Asked, Quote};
 use crate::port::{Egress, Ingress};
 use crate::spec::{Endpoint, NodeSpec, Via, Vtep};
 use crate::verdict::DropReason;
 
+use connections::{Connections, Standing};
 pub use expect::{Unmasked, mask};
 use parse::{Ip, Piece};
 
@@ -46,10 +51,27 @@ pub enum Outcome {
 /// The node as the twin sees it.
 #[derive(Clone, Debug)]
 pub struct Reference {
-    spec: Option<NodeSpec>,
+    spec: Option<Arc<NodeSpec>>,
     seed: HashSeed,
     /// By outer address: limit for inner packets, and until when it is believed.
     path_mtus: BTreeMap<IpAddr, (u16, u64)>,
+    connections: Connections,
+    /// For how long connections are taken up in their middle.
+    pickup_ms: u64,
+}
+
+/// A packet that has been looked up and awaits its decision.
+struct Pending<'a> {
+    sender: Sender<'a>,
+    frame: Vec<u8>,
+    ip: Ip,
+    standing: Standing,
+}
+
+/// What is known of a packet when all of its batch have been looked up.
+enum Looked<'a> {
+    Up(Box<Pending<'a>>),
+    Done(Outcome),
 }
 
 /// Who sent a packet.
@@ -75,17 +97,29 @@ enum Way<'a> {
 const BELIEVED_MS: u64 = 600_000;
 
 impl Reference {
-    /// A node before its first picture of the network; `seed` is that of the worker.
-    pub fn closed(seed: HashSeed) -> Self {
-        Self { spec: None, seed, path_mtus: BTreeMap::new() }
+    /// A node before its first picture of the network; `seed` and `pickup_ms` are those of the worker.
+    pub fn closed(seed: HashSeed, pickup_ms: u64) -> Self {
+        Self { spec: None, seed, path_mtus: BTreeMap::new(), connections: Connections::default(), pickup_ms }
     }
 
-    /// Puts another spec in force. Path MTUs survive where the tunnel does.
-    pub fn update(&mut self, spec: &NodeSpec) {
+    /// Puts another spec in force. Path MTUs survive where the tunnel does, connections where their workloads do.
+    pub fn update(&mut self, spec: &NodeSpec, now_ms: u64) {
         let had: Vec<IpAddr> = self.tunnels();
-        self.spec = Some(spec.clone());
+        self.spec = Some(Arc::new(spec.clone()));
         let has = self.tunnels();
         self.path_mtus.retain(|outer, _| had.contains(outer) && has.contains(outer));
+        self.connections.update(&spec.endpoints, self.pickup_ms, now_ms);
+    }
+
+    /// Is there a connection whose time has been up for less than `slack_ms`? The pipeline may remember it or not.
+    pub fn is_any_expiring(&self, slack_ms: u64, now_ms: u64) -> bool {
+        let settings = self.spec.as_ref().map(|spec| spec.settings);
+        settings.is_some_and(|settings| self.connections.is_any_expiring(&settings, slack_ms, now_ms))
+    }
+
+    /// The states of all connections, by the kernel's names.
+    pub fn connection_states(&self) -> impl Iterator<Item = &'static str> {
+        self.connections.states()
     }
 
     /// Outer addresses of all VTEPs that can be reached.
@@ -94,20 +128,38 @@ impl Reference {
         spec.vteps.iter().filter(|vtep| has_underlay(spec, vtep)).map(|vtep| vtep.outer).collect()
     }
 
-    /// What must become of this packet, which came at `now_ms`.
-    pub fn evaluate(&mut self, ingress: Ingress, bytes: &[u8], now_ms: u64) -> Outcome {
-        self.judge(ingress, bytes, now_ms).unwrap_or_else(Outcome::Drop)
+    /// What must become of these packets, which came together at `now_ms`: all of them are looked up before any is decided.
+    pub fn evaluate(&mut self, packets: &[(Ingress, Vec<u8>)], now_ms: u64) -> Vec<Outcome> {
+        let Some(spec) = self.spec.clone() else {
+            return packets.iter().map(|_| Outcome::Drop(DropReason::NotReady)).collect();
+        };
+        self.connections.expire(&spec.settings, now_ms);
+        let mut looked = Vec::new();
+        for (ingress, bytes) in packets {
+            let result = self.look_up(&spec, *ingress, bytes, now_ms);
+            looked.push(result.unwrap_or_else(|reason| Looked::Done(Outcome::Drop(reason))));
+        }
+        let decide = |looked| match looked {
+            Looked::Done(outcome) => outcome,
+            Looked::Up(pending) => self.decide(&spec, *pending, now_ms).unwrap_or_else(Outcome::Drop),
+        };
+        looked.into_iter().map(decide).collect()
     }
 
-    fn judge(&mut self, ingress: Ingress, bytes: &[u8], now_ms: u64) -> Result<Outcome, DropReason> {
-        let Some(spec) = self.spec.clone() else { return Err(DropReason::NotReady) };
+    fn look_up<'a>(
+        &mut self,
+        spec: &'a NodeSpec,
+        ingress: Ingress,
+        bytes: &[u8],
+        now_ms: u64,
+    ) -> Result<Looked<'a>, DropReason> {
         let (frame, vtep) = match ingress {
             Ingress::Underlay => {
-                let (inner, vtep) = self.decapsulate(&spec, bytes, now_ms)?;
+                let (inner, vtep) = self.decapsulate(spec, bytes, now_ms)?;
                 (inner, Some(vtep))
             }
             Ingress::Decapsulated(outer) => {
-                (bytes.to_vec(), Some(find_vtep(&spec, outer).ok_or(DropReason::UnknownVtep)?))
+                (bytes.to_vec(), Some(find_vtep(spec, outer).ok_or(DropReason::UnknownVtep)?))
             }
             _ => (bytes.to_vec(), None),
         };
@@ -117,20 +169,39 @@ impl Reference {
         let ip = match [frame[12], frame[13]] {
             [0x08, 0x00] => Ip::v4(&frame)?,
             [0x86, 0xdd] => Ip::v6(&frame)?,
-            [0x08, 0x06] => return neighbor::arp(&spec, ingress, &frame),
+            [0x08, 0x06] => return neighbor::arp(spec, ingress, &frame).map(Looked::Done),
             [0x81, 0x00] | [0x88, 0xa8] => return Err(DropReason::VlanTag),
             _ => return Err(DropReason::UnknownEtherType),
         };
         let frame = &frame[..14 + ip.len];
         if ip.v6
             && ip.protocol == 58
-            && let Some(outcome) = neighbor::discovery(&spec, ingress, frame, &ip)
+            && let Some(outcome) = neighbor::discovery(spec, ingress, frame, &ip)
         {
-            return outcome;
+            return outcome.map(Looked::Done);
         }
-        let sender = sender(&spec, ingress, vtep, &ip)?;
-        let way = route(&spec, ip.destination)?;
-        self.forward(&spec, sender, way, frame, &ip, now_ms)
+        let sender = sender(spec, ingress, vtep, &ip)?;
+        let ip = self.connections.name_piece(&ip, now_ms)?;
+        let quoted = frame.get(14 + ip.header_len + 8..).and_then(Ip::quoted);
+        let standing = self.connections.look_up(spec, &ip, quoted.as_ref(), now_ms)?;
+        Ok(Looked::Up(Box::new(Pending { sender, frame: frame.to_vec(), ip, standing })))
+    }
+
+    fn decide(&mut self, spec: &NodeSpec, pending: Pending<'_>, now_ms: u64) -> Result<Outcome, DropReason> {
+        let Pending { sender, frame, ip, standing } = pending;
+        let way = match route(spec, ip.destination) {
+            Err(reason) | Ok(Way::Nowhere(reason)) => {
+                self.connections.deny(&ip, standing);
+                return Err(reason);
+            }
+            Ok(way) => way,
+        };
+        let asked = match standing {
+            Standing::New { asked, .. } => asked,
+            Standing::Known | Standing::Related => Asked::AS_IS,
+        };
+        self.connections.commit(&ip, standing, asked, now_ms)?;
+        self.forward(spec, sender, way, &frame, &ip, now_ms)
     }
 
     fn forward(
@@ -230,6 +301,14 @@ impl Reference {
     }
 }
 
+/// What the packet that an ICMP error quotes says of its connection.
+pub fn quote(bytes: &[u8]) -> Option<Quote> {
+    let ip = Ip::quoted(bytes)?;
+    let key = ip.flow_key();
+    let forth = key.ends(Direction::Forward).0 == (ip.source, ip.ports.0);
+    Some(Quote { key, direction: if forth { Direction::Forward } else { Direction::Reverse } })
+}
+
 /// The last VTEP of this outer address.
 fn find_vtep(spec: &NodeSpec, outer: IpAddr) -> Option<Vtep> {
     spec.vteps.iter().rev().find(|vtep| vtep.outer == outer).cloned()
@@ -245,7 +324,7 @@ fn has_underlay(spec: &NodeSpec, vtep: &Vtep) -> bool {
 
 fn speaks_vxlan(spec: &NodeSpec, ip: &Ip) -> bool {
     let port = spec.vxlan.map(|vxlan| vxlan.port);
-    ip.protocol == 17 && ip.piece != Piece::Later && Some(ip.ports.1) == port
+    ip.protocol == 17 && Some(ip.ports.1) == port
 }
 
 /// Addresses that are never a sender.

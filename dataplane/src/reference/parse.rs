@@ -33,6 +33,12 @@ pub struct Ip {
     pub dont_fragment: bool,
     /// Source and destination, where the transport has any.
     pub ports: (u16, u16),
+    /// TCP flags, ICMP type, or the SCTP chunk that matters.
+    pub detail: u8,
+    /// ICMP code.
+    pub code: u8,
+    /// Which datagram it is a piece of.
+    pub id: u32,
 }
 
 pub fn word(bytes: &[u8], at: usize) -> u16 {
@@ -90,7 +96,7 @@ impl Ip {
         if offset == 1 && protocol == 6 {
             return Err(DropReason::TinyFragment);
         }
-        let ports = transport(&packet[header_len..len], protocol, piece)?;
+        let Transport { ports, detail, code } = transport(&packet[header_len..len], protocol, piece)?;
         Ok(Self {
             v6: false,
             source: v4_address(packet, 12),
@@ -102,6 +108,9 @@ impl Ip {
             piece,
             dont_fragment: word(packet, 6) & 0x4000 != 0,
             ports,
+            detail,
+            code,
+            id: word(packet, 4).into(),
         })
     }
 
@@ -113,40 +122,8 @@ impl Ip {
         }
         let len = 40 + usize::from(word(packet, 4));
         let packet = packet.get(..len).ok_or(bad)?;
-        let (mut protocol, mut at, mut piece) = (packet[6], 40, Piece::Whole);
-        let mut extensions = 0;
-        while matches!(protocol, 0 | 43 | 44 | 51 | 60) && piece != Piece::Later {
-            if protocol == 0 && extensions > 0 || len < at + 4 {
-                return Err(bad);
-            }
-            if protocol == 43 && packet[at + 2] == 0 && packet[at + 3] > 0 {
-                return Err(DropReason::SourceRouted);
-            }
-            if protocol == 44 && piece != Piece::Whole {
-                return Err(bad);
-            }
-            let size = match protocol {
-                44 => 8,
-                51 => (usize::from(packet[at + 1]) + 2) * 4,
-                _ => (usize::from(packet[at + 1]) + 1) * 8,
-            };
-            if protocol == 44 {
-                piece = match (word(packet, at + 2) >> 3, packet[at + 3] & 1) {
-                    (0, 0) => Piece::Whole,
-                    (0, _) => Piece::First,
-                    _ => Piece::Later,
-                };
-            }
-            protocol = packet[at];
-            at += size;
-            extensions += 1;
-            // More than eight: nobody needs them.
-            let walked_on = piece != Piece::Later;
-            if at > len || extensions > 8 && walked_on {
-                return Err(bad);
-            }
-        }
-        let ports = transport(&packet[at..], protocol, piece)?;
+        let Chain { protocol, at, piece, id } = chain(packet)?;
+        let Transport { ports, detail, code } = transport(&packet[at..], protocol, piece)?;
         Ok(Self {
             v6: true,
             source: v6_address(packet, 8),
@@ -158,20 +135,138 @@ impl Ip {
             piece,
             dont_fragment: true,
             ports,
+            detail,
+            code,
+            id,
         })
+    }
+
+    /// The packet that an ICMP error quotes, which may end anywhere behind its ports.
+    pub fn quoted(packet: &[u8]) -> Option<Self> {
+        let v6 = packet.first()? >> 4 == 6;
+        let (protocol, at, piece) = if v6 {
+            if packet.len() < 40 {
+                return None;
+            }
+            let Chain { protocol, at, piece, .. } = chain(packet).ok()?;
+            (protocol, at, piece)
+        } else {
+            if packet[0] >> 4 != 4 || packet.len() < 20 || packet[0] & 15 < 5 {
+                return None;
+            }
+            let piece = if word(packet, 6) & 0x1fff > 0 { Piece::Later } else { Piece::Whole };
+            (packet[9], usize::from(packet[0] & 15) * 4, piece)
+        };
+        let address =
+            |v4: usize, v6_at: usize| if v6 { v6_address(packet, v6_at) } else { v4_address(packet, v4) };
+        let (source, destination) = (address(12, 8), address(16, 24));
+        let rest = packet.get(at..)?;
+        let named = is_named(protocol);
+        if named && rest.len() < 8 {
+            return None;
+        }
+        let Transport { ports, detail, code } =
+            if named { facts(rest, protocol) } else { Transport::default() };
+        let (ttl, len, dont_fragment, id) = (0, packet.len(), false, 0);
+        let ip = Self {
+            v6,
+            source,
+            destination,
+            protocol,
+            ttl,
+            len,
+            header_len: at,
+            piece,
+            dont_fragment,
+            ports,
+            detail,
+            code,
+            id,
+        };
+        (piece != Piece::Later || !ip.is_nameless()).then_some(ip)
+    }
+
+    /// A piece without what its connection is known by: ports, type, or even the transport's number.
+    pub fn is_nameless(&self) -> bool {
+        let extension = self.v6 && matches!(self.protocol, 0 | 43 | 44 | 51 | 60);
+        self.piece == Piece::Later && (extension || is_named(self.protocol))
     }
 }
 
-/// Checks the transport header, the packet's rest; its ports, or the identifier of an echo.
-fn transport(bytes: &[u8], protocol: u8, piece: Piece) -> Result<(u16, u16), DropReason> {
+/// Where the chain of IPv6 extension headers ends.
+struct Chain {
+    protocol: u8,
+    at: usize,
+    piece: Piece,
+    id: u32,
+}
+
+/// Walks the extension headers; the packet has at least a whole IPv6 header.
+fn chain(packet: &[u8]) -> Result<Chain, DropReason> {
+    let (bad, len) = (DropReason::MalformedIpv6, packet.len());
+    let (mut protocol, mut at, mut piece, mut id) = (packet[6], 40, Piece::Whole, 0);
+    let mut extensions = 0;
+    while matches!(protocol, 0 | 43 | 44 | 51 | 60) && piece != Piece::Later {
+        if protocol == 0 && extensions > 0 || len < at + 4 {
+            return Err(bad);
+        }
+        if protocol == 43 && packet[at + 2] == 0 && packet[at + 3] > 0 {
+            return Err(DropReason::SourceRouted);
+        }
+        if protocol == 44 && piece != Piece::Whole {
+            return Err(bad);
+        }
+        let size = match protocol {
+            44 => 8,
+            51 => (usize::from(packet[at + 1]) + 2) * 4,
+            _ => (usize::from(packet[at + 1]) + 1) * 8,
+        };
+        if protocol == 44 {
+            if len < at + 8 {
+                return Err(bad);
+            }
+            id = u32::from(word(packet, at + 4)) << 16 | u32::from(word(packet, at + 6));
+            piece = match (word(packet, at + 2) >> 3, packet[at + 3] & 1) {
+                (0, 0) => Piece::Whole,
+                (0, _) => Piece::First,
+                _ => Piece::Later,
+            };
+        }
+        protocol = packet[at];
+        at += size;
+        extensions += 1;
+        // More than eight: nobody needs them.
+        let walked_on = piece != Piece::Later;
+        if at > len || extensions > 8 && walked_on {
+            return Err(bad);
+        }
+    }
+    Ok(Chain { protocol, at, piece, id })
+}
+
+/// Is a connection of this protocol known by more than its addresses?
+fn is_named(protocol: u8) -> bool {
+    matches!(protocol, 1 | 6 | 17 | 58 | 132 | 136)
+}
+
+/// What a transport header says.
+#[derive(Clone, Copy, Debug, Default)]
+struct Transport {
+    ports: (u16, u16),
+    detail: u8,
+    code: u8,
+}
+
+/// Checks the transport header, the packet's rest.
+fn transport(bytes: &[u8], protocol: u8, piece: Piece) -> Result<Transport, DropReason> {
     if piece == Piece::Later {
-        return Ok((0, 0));
+        return Ok(Transport::default());
     }
     let least = match protocol {
         6 => 20,
-        132 => 12,
+        132 => 16,
         1 | 17 | 58 | 136 => 8,
-        _ => return Ok((0, 0)),
+        _ => return Ok(Transport::default()),
     };
     let whole = match protocol {
         _ if bytes.len() < least => false,
@@ -182,17 +277,43 @@ fn transport(bytes: &[u8], protocol: u8, piece: Piece) -> Result<(u16, u16), Dro
     match (whole, piece) {
         (false, Piece::First) => Err(DropReason::TinyFragment),
         (false, _) => Err(DropReason::MalformedTransport),
-        (true, _) => Ok(ports(bytes, protocol)),
+        (true, _) => Ok(facts(bytes, protocol)),
     }
 }
 
-/// The two numbers that name a connection beside the addresses.
-pub fn ports(transport: &[u8], protocol: u8) -> (u16, u16) {
-    match (protocol, transport[0]) {
-        (6 | 17 | 132 | 136, _) => (word(transport, 0), word(transport, 2)),
-        (1, 0 | 8) | (58, 128 | 129) => (word(transport, 4), word(transport, 4)),
-        _ => (0, 0),
+/// What the header says; at least eight bytes of it are there.
+fn facts(bytes: &[u8], protocol: u8) -> Transport {
+    let (kind, code) = (bytes[0], bytes[1]);
+    match (protocol, kind) {
+        (1, 0 | 8) | (58, 128 | 129) => {
+            Transport { ports: (word(bytes, 4), word(bytes, 4)), detail: kind, code }
+        }
+        (1 | 58, _) => Transport { ports: (0, 0), detail: kind, code },
+        _ => {
+            let detail = match protocol {
+                6 if bytes.len() > 13 => bytes[13],
+                132 => chunk(&bytes[12.min(bytes.len())..]),
+                _ => 0,
+            };
+            Transport { ports: (word(bytes, 0), word(bytes, 2)), detail, code: 0 }
+        }
     }
+}
+
+/// Of the first four chunks of SCTP the first that is more than data and acknowledgements of data, or else the first.
+fn chunk(chunks: &[u8]) -> u8 {
+    let mut kinds = Vec::new();
+    let mut at = 0;
+    while kinds.len() < 4 && at + 4 <= chunks.len() {
+        kinds.push(chunks[at]);
+        let len = usize::from(word(chunks, at + 2));
+        if len == 0 {
+            break;
+        }
+        at += len.div_ceil(4) * 4;
+    }
+    let control = kinds.iter().find(|kind| !matches!(kind, 0 | 3));
+    *control.or(kinds.first()).unwrap_or(&0)
 }
 
 /// The packet with another TTL, and with a right header checksum if that was right.

@@ -2,9 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::parse::{ports, v4_address, v6_address, with_checksum, word};
+use super::parse::{Ip, v4_address, v6_address, with_checksum, word};
 use super::{Reference, find_vtep, has_underlay};
-use crate::net::FlowKey;
 use crate::spec::{DscpMode, NodeSpec, Vtep};
 use crate::testing::verify::checksum;
 use crate::verdict::DropReason;
@@ -145,29 +144,9 @@ impl Reference {
         let udp = quote.get(header_len..)?;
         let inner = udp.get(8 + 8 + 14..)?;
         let vni = udp[8] & 8 != 0 && udp[12..15] == vxlan.vni.octets();
-        let secret = 0xc000 | (self.quoted_key(inner)?.hash(self.seed) >> 48) as u16 & 0x3fff;
+        let secret = 0xc000 | (Ip::quoted(inner)?.flow_key().hash(self.seed) >> 48) as u16 & 0x3fff;
         let genuine = ours && protocol == 17 && word(udp, 2) == vxlan.port && vni && word(udp, 0) == secret;
         genuine.then_some(destination).filter(|outer| find_vtep(spec, *outer).is_some())
-    }
-
-    fn quoted_key(&self, inner: &[u8]) -> Option<FlowKey> {
-        match inner.first()? >> 4 {
-            4 => {
-                let ip = inner.get(..20)?;
-                let number = |at: usize| u32::from(word(ip, at)) << 16 | u32::from(word(ip, at + 2));
-                let piece = word(ip, 6) & 0x3fff != 0;
-                let at = usize::from(ip[0] & 15) * 4;
-                let ports = if piece { (0, 0) } else { ports(inner.get(at..at + 8)?, ip[9]) };
-                Some(FlowKey::v4(number(12), number(16), ports, ip[9], piece).0)
-            }
-            6 => {
-                let transport = inner.get(40..48)?;
-                let number = |at: usize| (0..16).fold(0, |n, i| n << 8 | u128::from(inner[at + i]));
-                let ports = ports(transport, inner[6]);
-                Some(FlowKey::v6(number(8), number(24), ports, inner[6], false).0)
-            }
-            _ => None,
-        }
     }
 }
 

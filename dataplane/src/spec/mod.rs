@@ -4,6 +4,7 @@
 //! the slow evaluator in [`crate::reference`] reads it as it stands.
 
 pub mod policy;
+mod timeouts;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use ipnetwork::IpNetwork;
 
 use self::policy::{EndpointPolicy, EndpointToHost, Established, HostEndpoint, IpSet};
 
+pub use self::timeouts::Timeouts;
 use crate::net::{Mac, Vni};
 use crate::port::IfIndex;
 use crate::verdict::DropReason;
@@ -64,6 +66,13 @@ pub struct Settings {
     pub endpoint_to_host: EndpointToHost,
     /// What a change of policy means for answered connections.
     pub established: Established,
+    /// Take up TCP and SCTP connections in their middle whenever policy would let one of their ends open them
+    /// (`nf_conntrack_tcp_loose` of the kernel, which has it on). Off: a segment that is not an opening opens nothing, so
+    /// that ports cannot be scanned with bare acknowledgements; connections from before a start of the daemon are taken up
+    /// for a while all the same, see `WorkerConfig::pickup_ms`.
+    pub tcp_loose: bool,
+    /// How long idle connections are remembered.
+    pub timeouts: Timeouts,
 }
 
 impl Default for Settings {
@@ -76,6 +85,8 @@ impl Default for Settings {
             outer_checksum_v4: false,
             endpoint_to_host: EndpointToHost::default(),
             established: Established::default(),
+            tcp_loose: false,
+            timeouts: Timeouts::default(),
         }
     }
 }

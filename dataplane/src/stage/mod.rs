@@ -3,6 +3,7 @@
 
 pub mod classify;
 pub mod conntrack;
+pub mod datagram;
 pub mod decap;
 pub mod encap;
 pub mod forward;
@@ -15,7 +16,7 @@ pub mod route;
 pub mod source;
 
 use crate::counters::Counters;
-use crate::flow::FlowTable;
+use crate::flow::{FlowTable, Pieces};
 use crate::frame::FramePool;
 use crate::reply::RateLimit;
 use crate::tables::Tables;
@@ -27,6 +28,10 @@ pub struct Context<'a> {
     pub tables: &'a Tables,
     /// This worker's connections.
     pub flows: &'a mut FlowTable,
+    /// First pieces of datagrams that this worker has seen.
+    pub pieces: &'a mut Pieces,
+    /// Connections may be taken up in their middle.
+    pub pickup: bool,
     /// This worker's counters.
     pub counters: &'a Counters,
     /// This worker's free frames.

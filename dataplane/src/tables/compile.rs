@@ -9,7 +9,7 @@ use ipnetwork::IpNetwork;
 
 use super::adjacency::Tunnel;
 use super::{
-    Adjacency, Endpoint, Kind, Lpm, Networks, PathMtu, Policy, Tables, TemplateV4, TemplateV6, Vtep,
+    Adjacency, Endpoint, Kind, Lpm, Networks, PathMtu, Policy, Residents, Tables, TemplateV4, TemplateV6, Vtep,
 };
 use crate::net::Mac;
 use crate::reply::GATEWAY_MAC;
@@ -43,7 +43,13 @@ pub fn compile(spec: &NodeSpec, previous: Option<&Tables>, generation: u64) -> T
         let adjacency = build.via(route.via, &vtep_adjacency);
         build.routes.insert(route.prefix, adjacency);
     }
-    let endpoints: Vec<Endpoint> = spec.endpoints.iter().map(|endpoint| build.endpoint(endpoint)).collect();
+    let residents = Residents::new(&spec.endpoints, previous.map(|tables| &tables.residents), generation);
+    let endpoints: Vec<Endpoint> = spec
+        .endpoints
+        .iter()
+        .enumerate()
+        .map(|(index, endpoint)| build.endpoint(endpoint, residents.serial(index)))
+        .collect();
     let mut by_ifindex = HashMap::default();
     for (index, endpoint) in spec.endpoints.iter().enumerate() {
         if let Some(ifindex) = endpoint.ifindex {
@@ -62,6 +68,7 @@ pub fn compile(spec: &NodeSpec, previous: Option<&Tables>, generation: u64) -> T
         gateway_v4: spec.gateway_v4,
         gateway_v6: spec.gateway_v6,
         endpoints,
+        residents,
         vteps,
         adjacencies: build.adjacencies,
         by_ifindex,
@@ -88,7 +95,7 @@ impl Builder<'_> {
         (self.adjacencies.len() - 1) as u32
     }
 
-    fn endpoint(&mut self, endpoint: &spec::Endpoint) -> Endpoint {
+    fn endpoint(&mut self, endpoint: &spec::Endpoint, serial: u32) -> Endpoint {
         let adjacency = match endpoint.ifindex {
             None => self.add(Kind::Drop(DropReason::EndpointDown), UNLIMITED),
             Some(ifindex) => {
@@ -102,7 +109,8 @@ impl Builder<'_> {
         for network in &endpoint.networks {
             self.routes.insert(*network, adjacency);
         }
-        Endpoint { name: endpoint.name.clone(), networks: Networks::new(&endpoint.networks), adjacency }
+        let networks = Networks::new(&endpoint.networks);
+        Endpoint { name: endpoint.name.clone(), serial, networks, adjacency }
     }
 
     fn vtep(&mut self, vtep: &spec::Vtep) -> Vtep {

@@ -6,6 +6,7 @@ mod lpm;
 mod path_mtu;
 pub mod policy;
 mod publish;
+mod residents;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -19,6 +20,7 @@ pub use lpm::Lpm;
 pub use path_mtu::PathMtu;
 pub use policy::Policy;
 pub use publish::{Publisher, Reader};
+pub use residents::Residents;
 
 use crate::net::Mac;
 use crate::port::IfIndex;
@@ -46,6 +48,8 @@ pub struct Tables {
     pub gateway_v6: Option<Ipv6Addr>,
     /// Local workloads.
     pub endpoints: Vec<Endpoint>,
+    /// Who has which of their addresses, from generation to generation.
+    pub residents: Residents,
     /// Remote tunnel end points.
     pub vteps: Vec<Vtep>,
     /// Next hops; [`HOST`] first.
@@ -64,6 +68,8 @@ pub struct Tables {
 pub struct Endpoint {
     /// For humans.
     pub name: String,
+    /// The same number in every generation while name and networks are the same; never anybody else's.
+    pub serial: u32,
     /// Addresses it may use.
     pub networks: Networks,
     /// How packets reach it.

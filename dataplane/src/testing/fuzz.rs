@@ -12,8 +12,10 @@ use super::{traffic, verify};
 use crate::limits::{ETHERNET, MAX_IP, SUPER_FRAME_BUFFER};
 use crate::net::Mac;
 use crate::offload::{Caps, Checksum, Gso, GsoKind, Offload, Tunnel};
+use crate::packet::Quote;
 use crate::port::mem::MemPort;
 use crate::port::{Egress, Ingress};
+use crate::reference;
 use crate::wire;
 use crate::wire::outer::Payload;
 
@@ -59,6 +61,24 @@ pub fn outer_headers(bytes: &[u8]) {
         }
     }
     NODE.with_borrow_mut(|twin| twin.check(Ingress::Underlay, bytes));
+}
+
+/// What an ICMP error quotes, as raw bytes: read the same by both sides, and nothing behind its end.
+pub fn quote(bytes: &[u8]) {
+    let read = Quote::read(bytes);
+    assert_eq!(read, reference::quote(bytes), "{bytes:02x?}");
+    let Some(quote) = read else { return };
+    // Eight bytes of the transport are enough, whatever follows.
+    let shorter = (0..bytes.len()).find(|len| Quote::read(&bytes[..*len]).is_some());
+    for len in shorter.unwrap_or(bytes.len())..bytes.len() {
+        assert_eq!(Quote::read(&bytes[..len]), Some(quote), "{len} of {bytes:02x?}");
+    }
+    // Inside of an error it is the same, wherever the error comes from.
+    let v6 = quote.key.is_v6();
+    let (protocol, kind) = if v6 { (packets::ICMPV6, 1) } else { (packets::ICMP, 3) };
+    let message = [&[kind, 0, 0, 0, 0, 0, 0, 0][..], &bytes[..bytes.len().min(1200)]].concat();
+    let error = Ip::new(pod(2, 0, v6), pod(1, 1, v6), protocol, message).finished();
+    NODE.with_borrow_mut(|twin| twin.check(Ingress::Underlay, &world::from_node(2, v6, &error)));
 }
 
 /// An ICMP error about a packet that the node did send, with bytes of the quote changed as told. Both sides must agree

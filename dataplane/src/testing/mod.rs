@@ -4,6 +4,7 @@ pub mod entropy;
 pub mod fuzz;
 pub mod packets;
 pub mod policies;
+pub mod talk;
 pub mod topology;
 pub mod traffic;
 pub mod twin;

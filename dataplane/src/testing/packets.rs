@@ -14,6 +14,8 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 /// See [`ICMP`].
 pub const ICMPV6: u8 = 58;
+/// See [`ICMP`].
+pub const SCTP: u8 = 132;
 
 /// What an IP packet is made of; change the fields that a test is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +59,15 @@ pub fn tcp(source: (IpAddr, u16), destination: (IpAddr, u16), flags: u8, len: us
     payload[13] = flags;
     payload[14..16].copy_from_slice(&[0xff, 0xff]);
     Ip::new(source.0, destination.0, TCP, payload).finished()
+}
+
+/// An SCTP packet with these chunks, four bytes each (their contents and the checksum are nobody's business here).
+pub fn sctp(source: (IpAddr, u16), destination: (IpAddr, u16), chunks: &[u8]) -> Ip {
+    let mut payload = vec![0; 12];
+    payload[..2].copy_from_slice(&source.1.to_be_bytes());
+    payload[2..4].copy_from_slice(&destination.1.to_be_bytes());
+    payload.extend(chunks.iter().flat_map(|kind| [*kind, 0, 0, 4]));
+    Ip::new(source.0, destination.0, SCTP, payload)
 }
 
 /// An echo request with this identifier.

@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use super::entropy::Entropy;
 use super::world::{OUR_MAC, OUR_MAC6, ifindex, mac, our_outer, outer, pod, pod_mac, subnet};
 use crate::net::Vni;
-use crate::spec::policy::EndpointPolicy;
+use crate::spec::policy::{EndpointPolicy, Established};
 use crate::spec::{DscpMode, Endpoint, LocalVtep, NodeSpec, Route, Settings, Via, Vtep, Vxlan};
 use crate::verdict::DropReason;
 
@@ -31,7 +31,10 @@ pub fn spec(e: &mut Entropy<'_>) -> NodeSpec {
 /// Another network that differs from `spec` in one respect.
 pub fn change(spec: &mut NodeSpec, e: &mut Entropy<'_>) {
     spec.revision += 1;
+    let timeouts = spec.settings.timeouts;
     e.pick(&Part::ALL).fill(spec, e);
+    // Timers that run are not set anew: how long they do is decided once.
+    spec.settings.timeouts = timeouts;
 }
 
 /// What a network is made of.
@@ -77,6 +80,8 @@ fn settings(e: &mut Entropy<'_>) -> Settings {
         dscp: e.pick(&[DscpMode::Pipe, DscpMode::Uniform]),
         allow_encap_from_workloads: e.one_in(4),
         outer_checksum_v4: e.one_in(3),
+        established: e.pick(&[Established::Keep, Established::Revalidate]),
+        tcp_loose: e.one_in(5),
         ..Settings::default()
     }
 }

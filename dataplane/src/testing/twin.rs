@@ -1,11 +1,11 @@
 //! The pipeline and its slow twin side by side: same packets, same specs, same clock; any difference is a panic that
 //! shows both, the packet and the spec.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::entropy::Entropy;
-use super::world::{SEED, World};
-use super::{topology, traffic};
+use super::world::{PICKUP_MS, SEED, World};
+use super::{talk, topology, traffic};
 use crate::offload::{Caps, Offload};
 use crate::port::{Egress, Ingress};
 use crate::reference::{Outcome, Reference, mask};
@@ -18,6 +18,8 @@ const FRAME: usize = 6 * 1024;
 const REMEMBERED: usize = 8;
 /// Packets that run as one batch.
 const TOGETHER: usize = 6;
+/// An entry of the flow table may outlive its time by this: two slots of its timer wheel, and what the wheel is late by.
+const LATE_MS: u64 = 2200;
 /// Steps of one scenario; bounds the time of a fuzzer's longest input.
 const STEPS: usize = 200;
 
@@ -66,7 +68,7 @@ impl Twin {
         let spec = NodeSpec::default();
         let world = World::with_frames(&spec, Caps::NONE, FRAME);
         let (sent, known, coverage) = (Vec::new(), Vec::new(), Coverage::default());
-        Self { world, reference: Reference::closed(SEED), spec, sent, known, coverage }
+        Self { world, reference: Reference::closed(SEED, PICKUP_MS), spec, sent, known, coverage }
     }
 
     /// A node of this network.
@@ -82,7 +84,7 @@ impl Twin {
     /// # Panics
     /// When the two sides differ, or a frame is lost.
     pub fn check(&mut self, ingress: Ingress, packet: &[u8]) {
-        self.world.now_ms += 1000;
+        self.wait(1000);
         self.compare(vec![(ingress, packet.to_vec())]);
     }
 
@@ -98,7 +100,7 @@ impl Twin {
     pub fn play(&mut self, bytes: &[u8]) {
         let mut e = Entropy::new(bytes);
         self.world.restart();
-        self.reference = Reference::closed(SEED);
+        self.reference = Reference::closed(SEED, PICKUP_MS);
         self.sent.clear();
         self.known.clear();
         self.spec = topology::spec(&mut e);
@@ -111,8 +113,8 @@ impl Twin {
             if e.is_empty() {
                 return;
             }
-            self.world.now_ms += 1000;
-            match e.below(12) {
+            self.wait(1000);
+            match e.below(14) {
                 0 => {
                     topology::change(&mut self.spec, &mut e);
                     self.publish();
@@ -120,17 +122,38 @@ impl Twin {
                 }
                 // Connections and path MTUs are forgotten, or just not yet.
                 1 => {
-                    self.world.now_ms += e.pick(&[20_000, 400_000, 585_000, 601_000]);
+                    self.wait(e.pick(&[20_000, 25_000, 58_000, 115_000, 400_000, 585_000, 601_000]));
                     self.recall();
                 }
                 // One alone, and again: the second is a known flow.
                 2..=8 => {
                     let packet = traffic::packet(&self.spec, &self.sent, &mut e);
                     self.compare(vec![packet.clone()]);
-                    self.world.now_ms += 1000;
+                    self.wait(1000);
                     self.compare(vec![packet.clone()]);
                     self.known.insert(0, packet);
                     self.known.truncate(REMEMBERED);
+                }
+                // Some moments of a few connections, sometimes several at once.
+                9 => {
+                    for _ in 0..=e.below(12) {
+                        let together = 1 + e.below(3) * e.below(2);
+                        let batch = (0..together).map(|_| talk::packet(&self.spec, &mut e)).collect();
+                        self.compare(batch);
+                        // Slowly enough for the rate limit of errors.
+                        self.wait(e.pick(&[300, 400, 1000, 4000]));
+                    }
+                }
+                // A connection from its beginning to its end, more or less, while things change.
+                10 => {
+                    for packet in talk::exchange(&self.spec, &mut e) {
+                        self.compare(vec![packet]);
+                        self.wait(e.pick(&[100, 200, 500]));
+                        if e.one_in(16) {
+                            topology::change(&mut self.spec, &mut e);
+                            self.publish();
+                        }
+                    }
                 }
                 _ => {
                     // An error changes the path MTU for its whole batch, so it comes alone above.
@@ -147,13 +170,23 @@ impl Twin {
     fn recall(&mut self) {
         for packet in self.known.clone() {
             self.compare(vec![packet]);
-            self.world.now_ms += 1000;
+            self.wait(1000);
         }
+    }
+
+    /// Lets time pass, and a little more while nobody can say whether a connection is still remembered.
+    fn wait(&mut self, ms: u64) {
+        self.world.now_ms += ms;
+        while self.reference.is_any_expiring(LATE_MS, self.world.now_ms) {
+            self.world.now_ms += 500;
+        }
+        self.world.settle();
     }
 
     fn publish(&mut self) {
         self.world.update(&self.spec);
-        self.reference.update(&self.spec);
+        self.reference.update(&self.spec, self.world.now_ms);
+        self.world.settle();
         self.coverage.note("publication");
     }
 
@@ -162,8 +195,12 @@ impl Twin {
         let now_ms = self.world.now_ms;
         let mut expected: Vec<(Egress, Vec<u8>)> = Vec::new();
         let mut expected_drops = Vec::new();
-        for (ingress, bytes) in &packets {
-            let outcome = self.reference.evaluate(*ingress, bytes, now_ms);
+        let outcomes = self.reference.evaluate(&packets, now_ms);
+        let states: BTreeSet<&str> = self.reference.connection_states().collect();
+        for state in states {
+            self.coverage.note(format!("state {state}"));
+        }
+        for (outcome, (_, bytes)) in outcomes.into_iter().zip(&packets) {
             self.cover(&outcome, bytes);
             match outcome {
                 Outcome::Forward { egress, packets } => {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ipnetwork::IpNetwork;
 
 use crate::counters::Counters;
+use crate::flow::{FlowInfo, Quota};
 use crate::frame::FramePool;
 use crate::limits::SMALL_FRAME_BUFFER;
 use crate::net::{HashSeed, Mac, Vni};
@@ -175,10 +176,23 @@ pub struct World {
     frames: usize,
 }
 
-/// The one worker.
-fn config(now_ms: u64) -> WorkerConfig {
-    let (flow_capacity, frames, frame_size) = (4096, 512, SMALL_FRAME_BUFFER);
-    WorkerConfig { index: 0, workers: 1, seed: SEED, flow_capacity, frames, frame_size, now_ms }
+/// For how long after its start the worker takes up connections in their middle, in milliseconds.
+pub const PICKUP_MS: u64 = 60_000;
+
+/// The one worker of a world, at its start.
+pub fn config(now_ms: u64) -> WorkerConfig {
+    let flow_capacity = 4096;
+    WorkerConfig {
+        index: 0,
+        workers: 1,
+        seed: SEED,
+        flow_capacity,
+        flow_quota: Quota::of(flow_capacity),
+        pickup_ms: PICKUP_MS,
+        frames: 512,
+        frame_size: SMALL_FRAME_BUFFER,
+        now_ms,
+    }
 }
 
 impl World {
@@ -189,9 +203,13 @@ impl World {
 
     /// As [`Self::new`], with frames of this size.
     pub fn with_frames(spec: &NodeSpec, caps: Caps, frame_size: usize) -> Self {
-        let counters = Arc::new(Counters::default());
         let now_ms = 1000;
-        let config = WorkerConfig { frame_size, ..config(now_ms) };
+        Self::with_config(spec, caps, WorkerConfig { frame_size, ..config(now_ms) })
+    }
+
+    /// As [`Self::new`], with another worker.
+    pub fn with_config(spec: &NodeSpec, caps: Caps, config: WorkerConfig) -> Self {
+        let (counters, now_ms) = (Arc::new(Counters::default()), config.now_ms);
         Self {
             tables: tables::compile(spec, None, 1),
             worker: Worker::new(config, Arc::clone(&counters)),
@@ -223,6 +241,30 @@ impl World {
     /// Puts a new spec in force.
     pub fn update(&mut self, spec: &NodeSpec) {
         self.tables = tables::compile(spec, Some(&self.tables), self.tables.generation + 1);
+    }
+
+    /// Lets the worker do what it does when no packets come, until it is done: old connections are forgotten, those of
+    /// workloads that went are cut.
+    pub fn settle(&mut self) {
+        loop {
+            let expired = self.counters.flows_expired.get();
+            let sent = self.run([]);
+            assert!(sent.is_empty(), "{sent:?} out of nothing");
+            if self.counters.flows_expired.get() == expired && !self.worker.is_sweeping() {
+                return;
+            }
+        }
+    }
+
+    /// Lets time pass.
+    pub fn wait(&mut self, ms: u64) {
+        self.now_ms += ms;
+        self.settle();
+    }
+
+    /// Its connections.
+    pub fn flows(&self) -> Vec<FlowInfo> {
+        self.worker.flows(usize::MAX, &self.tables, self.now_ms)
     }
 
     /// Sends packets through and returns what came out; asserts that no frame was lost on the way.

@@ -186,6 +186,7 @@ fn show_flows(flows: &[FlowView]) -> String {
             format!("{}/{}", flow.frames[0], flow.frames[1]),
             format!("{}/{}", flow.bytes[0], flow.bytes[1]),
             format!("{}s", flow.idle_ms / 1000),
+            format!("{}s", flow.left_ms / 1000),
             flow.via[0].clone(),
             flow.via[1].clone(),
         ]
@@ -193,14 +194,15 @@ fn show_flows(flows: &[FlowView]) -> String {
     let columns = [
         ">WORKER",
         "PROTO",
-        "ONE-END",
-        "OTHER-END",
+        "SOURCE",
+        "DESTINATION",
         "STATE",
         ">FRAMES",
         ">BYTES",
         ">IDLE",
-        "TO-OTHER",
-        "TO-ONE",
+        ">LEFT",
+        "TO-DESTINATION",
+        "TO-SOURCE",
     ];
     or_none(flows.len(), "flows", || grid(&columns, flows.iter().map(row)))
 }

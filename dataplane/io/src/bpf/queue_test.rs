@@ -25,7 +25,7 @@ fn owner(pool: &mut FramePool, frame: &[u8]) -> Option<u32> {
     let mut batch = Batch::default();
     batch.admit(&mut received, false);
     let packet = &mut batch[0];
-    let owner = (packet.parse() == Ok(Kind::Ip)).then(|| packet.headers.key.owner(SEED, QUEUES));
+    let owner = (packet.parse() == Ok(Kind::Ip)).then(|| packet.headers.owner(SEED, QUEUES));
     pool.give(packet.frame.take());
     owner
 }

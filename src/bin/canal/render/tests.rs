@@ -107,17 +107,19 @@ fn flows_show_both_ends() {
         source_port: 4000,
         destination: "fd00::2".parse().unwrap(),
         destination_port: 80,
-        state: "established".into(),
+        state: "ESTABLISHED".into(),
+        answered: true,
         frames: [3, 2],
         bytes: [400, 90],
         idle_ms: 7_999,
+        left_ms: 112_001,
         via: ["vtep 192.0.2.2".into(), "default/a".into()],
     };
     assert_eq!(
         one(Reply::Flows(vec![flow])),
         "\
-WORKER  PROTO  ONE-END         OTHER-END     STATE        FRAMES   BYTES  IDLE  TO-OTHER        TO-ONE
-     1  tcp    [fd00::1]:4000  [fd00::2]:80  established     3/2  400/90    7s  vtep 192.0.2.2  default/a
+WORKER  PROTO  SOURCE          DESTINATION   STATE        FRAMES   BYTES  IDLE  LEFT  TO-DESTINATION  TO-SOURCE
+     1  tcp    [fd00::1]:4000  [fd00::2]:80  ESTABLISHED     3/2  400/90    7s  112s  vtep 192.0.2.2  default/a
 "
     );
 }

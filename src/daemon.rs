@@ -97,6 +97,7 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
     let plan = Plan {
         seed,
         flows: config.flows_per_worker,
+        flow_quota: config.flow_quota,
         device: &ports.device,
         next_hops: ports.steering.next_hops(),
         tables: publisher.reader(),

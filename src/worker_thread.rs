@@ -126,6 +126,8 @@ pub struct Plan<'a> {
     pub seed: HashSeed,
     /// Flow entries of each worker.
     pub flows: usize,
+    /// How many of them one sender may have.
+    pub flow_quota: Quota,
     /// The TAP device.
     pub device: &'a TapDevice,
     /// IPv6 next hops, for the TAP queues.
@@ -176,7 +178,7 @@ impl Workers {
                 workers: count as u32,
                 seed: plan.seed,
                 flow_capacity: plan.flows,
-                flow_quota: Quota::of(plan.flows),
+                flow_quota: plan.flow_quota,
                 pickup_ms: PICKUP_MS,
                 frames: FRAMES,
                 frame_size: SUPER_FRAME_BUFFER,

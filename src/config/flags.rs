@@ -114,6 +114,16 @@ pub struct Flags {
     /// Flow table entries of all workers together
     #[arg(long, default_value_t = 1_048_576, help_heading = "Dataplane")]
     pub flows: usize,
+    /// Flow table entries one workload may have, of --flows [default: an eighth]; a remote node may have half of all
+    #[arg(long, help_heading = "Dataplane")]
+    pub flows_per_workload: Option<usize>,
+    /// How long an idle connection is remembered, NAME=SECONDS (repeatable): tcp-established, udp-stream, …, as the kernel's
+    /// nf_conntrack_*_timeout_* are called
+    #[arg(long, value_name = "NAME=SECONDS", value_delimiter = ',', help_heading = "Dataplane")]
+    pub flow_timeout: Vec<String>,
+    /// Take up TCP and SCTP connections in their middle at any time, not only after a start (the kernel's nf_conntrack_tcp_loose)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = go_bool, help_heading = "Dataplane")]
+    pub tcp_loose: bool,
     /// Name of the TAP device
     #[arg(long, default_value = "canal0", help_heading = "Dataplane")]
     pub device: String,

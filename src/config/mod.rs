@@ -15,8 +15,9 @@ use canal_control::datastore::etcd::OptionsError;
 use canal_control::flannel::RenewMargin;
 use canal_control::host::Wanted;
 use canal_control::model::flannel::Prefix;
+use canal_dataplane::flow::Quota;
 use canal_dataplane::limits::MAX_WORKERS;
-use canal_dataplane::spec::{DscpMode, Settings};
+use canal_dataplane::spec::{DscpMode, Settings, Timeouts};
 use clap::Parser;
 
 pub use datastore::{DatastoreChoice, DatastoreSettings};
@@ -69,6 +70,8 @@ pub struct Config {
     pub workers: u32,
     /// Flow entries of each worker.
     pub flows_per_worker: usize,
+    /// How many of them one sender may have.
+    pub flow_quota: Quota,
     /// Name of the TAP device.
     pub device: String,
     /// How packets are treated.
@@ -169,6 +172,7 @@ impl Config {
             None => machine.cores.clamp(1, DEFAULT_WORKERS),
         };
         in_range("flows", flags.flows as u64, *FLOWS.start() as u64, *FLOWS.end() as u64)?;
+        let flow_quota = flow_quota(&flags, workers as usize)?;
         Ok(Self {
             node_name: node_name(flags.nodename.as_deref(), machine)?,
             wanted: wanted(&flags)?,
@@ -182,6 +186,7 @@ impl Config {
             ip_masq: flags.ip_masq,
             port: flags.port,
             workers,
+            flow_quota,
             flows_per_worker: flags.flows.div_ceil(workers as usize),
             settings: Settings {
                 outer_df: flags.outer_df,
@@ -191,6 +196,8 @@ impl Config {
                 },
                 allow_encap_from_workloads: flags.allow_encap_from_workloads,
                 outer_checksum_v4: flags.outer_checksum,
+                tcp_loose: flags.tcp_loose,
+                timeouts: timeouts(&flags.flow_timeout)?,
                 ..Settings::default()
             },
             policy: match flags.policy {
@@ -264,6 +271,30 @@ fn without_effect(flags: &Flags) -> Vec<String> {
         notes.push("--ip-masq is written to the subnet file only: nothing is masqueraded yet".into());
     }
     notes
+}
+
+/// The quota of one worker: connections are spread over all of them by their hash.
+fn flow_quota(flags: &Flags, workers: usize) -> Result<Quota, ConfigError> {
+    let fair = Quota::of(flags.flows.div_ceil(workers));
+    let Some(wanted) = flags.flows_per_workload else { return Ok(fair) };
+    in_range("flows-per-workload", wanted as u64, 1, flags.flows as u64)?;
+    let workload = wanted.div_ceil(workers);
+    Ok(Quota { workload, node: fair.node.max(workload) })
+}
+
+fn timeouts(given: &[String]) -> Result<Timeouts, ConfigError> {
+    let mut timeouts = Timeouts::default();
+    for text in given {
+        let expected = "NAME=SECONDS with the name of a timeout and at least one second, for example tcp-established=86400";
+        let wrong = || malformed("flow-timeout", text, expected);
+        let (name, seconds) = text.split_once('=').ok_or_else(wrong)?;
+        let seconds: u32 =
+            seconds.parse().ok().filter(|seconds| (1..=Timeouts::MAX).contains(seconds)).ok_or_else(wrong)?;
+        let named = timeouts.named();
+        let (_, timeout) = named.into_iter().find(|(known, _)| *known == name).ok_or_else(wrong)?;
+        *timeout = seconds;
+    }
+    Ok(timeouts)
 }
 
 fn node_name(given: Option<&str>, machine: &Machine) -> Result<String, ConfigError> {

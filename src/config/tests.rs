@@ -42,6 +42,7 @@ fn nothing_given_means_a_single_host_on_its_own_directory() {
         port: PortChoice::Auto,
         workers: 4,
         flows_per_worker: 262_144,
+        flow_quota: Quota { workload: 32_768, node: 131_072 },
         device: "canal0".into(),
         settings: Settings::default(),
         policy: PolicyMode::Auto,
@@ -131,8 +132,11 @@ fn our_own_flags_are_read() {
     let config = config(
         "--port tap --workers 3 --flows 3001 --device can1 --outer-df --dscp uniform --outer-checksum=true \
          --allow-encap-from-workloads --run-dir /r --state-dir /s --nodename N.1 --metrics-addr :9091 \
-         --log-level debug --log-format json",
+         --log-level debug --log-format json --tcp-loose --flow-timeout tcp-established=7200,udp=10 \
+         --flow-timeout generic=60 --flows-per-workload 3000",
     );
+    let timeouts = Timeouts { tcp_established: 7200, udp: 10, generic: 60, ..Timeouts::default() };
+    assert_eq!(config.flow_quota, Quota { workload: 1000, node: 1024 });
     assert_eq!(
         config.settings,
         Settings {
@@ -140,6 +144,8 @@ fn our_own_flags_are_read() {
             dscp: DscpMode::Uniform,
             allow_encap_from_workloads: true,
             outer_checksum_v4: true,
+            tcp_loose: true,
+            timeouts,
             ..Settings::default()
         }
     );
@@ -184,6 +190,22 @@ fn refusals_say_what_to_do() {
         (
             "--subnet-lease-renew-margin 1440",
             "--subnet-lease-renew-margin is 1440, which is not between 1 and 1439; give a number in that range.",
+        ),
+        (
+            "--flows-per-workload 0",
+            "--flows-per-workload is 0, which is not between 1 and 1048576; give a number in that range.",
+        ),
+        (
+            "--flow-timeout udp",
+            "--flow-timeout is \"udp\", which is not NAME=SECONDS with the name of a timeout and at least one second, for example tcp-established=86400.",
+        ),
+        (
+            "--flow-timeout sctp=9",
+            "--flow-timeout is \"sctp=9\", which is not NAME=SECONDS with the name of a timeout and at least one second, for example tcp-established=86400.",
+        ),
+        (
+            "--flow-timeout udp=0",
+            "--flow-timeout is \"udp=0\", which is not NAME=SECONDS with the name of a timeout and at least one second, for example tcp-established=86400.",
         ),
         ("--public-ip ::1", "--public-ip is \"::1\", which is not an IPv4 address."),
         ("--public-ipv6 x", "--public-ipv6 is \"x\", which is not an IPv6 address."),

@@ -176,6 +176,7 @@ fn stage(world: &World<'_>, question: &Question, before: Option<&Step>, step: &S
         Stage::Classify => classify(step)?,
         Stage::Neighbor => neighbor(before, step)?,
         Stage::Source => source(world, step)?,
+        Stage::Datagram => datagram(before, step)?,
         Stage::Owner => owner(world, step)?,
         Stage::Conntrack => conntrack(question, before, step)?,
         Stage::Route => route(world, before, step)?,
@@ -309,6 +310,13 @@ fn allowed(world: &World<'_>, step: &Step) -> Option<(String, String)> {
     let outer = world.tables.vteps.get(index as usize)?.outer;
     let vtep = world.spec.vteps.iter().find(|vtep| vtep.outer == outer)?;
     Some((format!("VTEP {outer}"), listed(&vtep.owns)))
+}
+
+fn datagram(before: Option<&Step>, step: &Step) -> Option<StageView> {
+    if before.is_some_and(|before| before.verdict == step.verdict) {
+        return None;
+    }
+    ended(step).map(|reason| StageView::dropped("datagram", reason))
 }
 
 fn owner(world: &World<'_>, step: &Step) -> Option<StageView> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use canal_dataplane::counters::Counters;
+use canal_dataplane::flow::Quota;
 use canal_dataplane::frame::{Frame, FramePool};
 use canal_dataplane::limits::{BATCH, SUPER_FRAME_BUFFER};
 use canal_dataplane::net::HashSeed;
@@ -41,6 +42,9 @@ impl Scratch {
             workers: 1,
             seed,
             flow_capacity: FLOWS,
+            flow_quota: Quota::of(FLOWS),
+            // What is imagined is judged as strictly as what comes long after a start.
+            pickup_ms: 0,
             frames: 0,
             frame_size: SUPER_FRAME_BUFFER,
             now_ms,

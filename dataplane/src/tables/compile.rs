@@ -9,7 +9,8 @@ use ipnetwork::IpNetwork;
 
 use super::adjacency::Tunnel;
 use super::{
-    Adjacency, Endpoint, Kind, Lpm, Networks, PathMtu, Policy, Residents, Tables, TemplateV4, TemplateV6, Vtep,
+    Adjacency, Endpoint, Kind, Lpm, Networks, PathMtu, Policy, Residents, Tables, TemplateV4, TemplateV6,
+    Vtep,
 };
 use crate::net::Mac;
 use crate::reply::GATEWAY_MAC;

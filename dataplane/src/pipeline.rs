@@ -5,7 +5,7 @@ use crate::port::Received;
 use crate::stage::output::{OutputCaps, Outputs};
 use crate::stage::{
     Context, classify, conntrack, datagram, decap, encap, forward, fragment, icmp_error, neighbor, output,
-    owner, route, source,
+    owner, policy, route, source,
 };
 use crate::trace::{Stage, Trace};
 use crate::verdict::{DropReason, Verdict};
@@ -50,8 +50,12 @@ pub fn run<T: Trace>(
     conntrack::run(batch, cx);
     trace.after(Stage::Conntrack, batch);
     if batch.iter().any(|packet| packet.verdict == Verdict::Pending) {
+        policy::of_source(batch, cx);
+        trace.after(Stage::PolicyOfSource, batch);
         route::run(batch, cx);
         trace.after(Stage::Route, batch);
+        policy::of_destination(batch, cx);
+        trace.after(Stage::PolicyOfDestination, batch);
         conntrack::commit(batch, cx);
         trace.after(Stage::Commit, batch);
     }

@@ -22,8 +22,12 @@ pub enum Stage {
     Owner,
     /// Known connection?
     Conntrack,
+    /// Does the workload that it comes from agree?
+    PolicyOfSource,
     /// Longest prefix.
     Route,
+    /// Does the workload that it goes to agree?
+    PolicyOfDestination,
     /// Decision remembered.
     Commit,
     /// TTL and MTU.

@@ -11,6 +11,7 @@ use crate::net::HashSeed;
 use crate::offload::Caps;
 use crate::packet::Batch;
 use crate::pipeline;
+use crate::policy::Judge;
 use crate::port::{Port, Received};
 use crate::reply::RateLimit;
 use crate::stage::Context;
@@ -72,6 +73,7 @@ pub struct Worker {
     pickup_until: Option<u64>,
     /// The last change of residents that the flows have been swept for.
     swept: u64,
+    judge: Judge,
     pool: FramePool,
     icmp_budget: RateLimit,
     ip_id: u16,
@@ -93,6 +95,7 @@ impl Worker {
             pieces: Pieces::new(),
             pickup_until: None,
             swept: 0,
+            judge: Judge::new(config.seed, config.now_ms),
             pool: FramePool::new(config.frames, config.frame_size),
             icmp_budget: RateLimit::new(ICMP_ALL, ICMP_EACH, config.seed, config.now_ms),
             ip_id: config.seed.0 as u16,
@@ -153,6 +156,11 @@ impl Worker {
         &mut self.pool
     }
 
+    /// Its side of policy: to read its log, and for simulations to keep it from counting.
+    pub fn judge(&mut self) -> &mut Judge {
+        &mut self.judge
+    }
+
     /// Up to `limit` of its connections.
     pub fn flows(&self, limit: usize, tables: &Tables, now_ms: u64) -> Vec<FlowInfo> {
         self.flows.list(limit, &tables.settings.timeouts, now_ms as u32)
@@ -179,6 +187,7 @@ impl Worker {
             flows: &mut self.flows,
             pieces: &mut self.pieces,
             pickup,
+            judge: &mut self.judge,
             counters: &self.counters,
             pool: &mut self.pool,
             icmp_budget: &mut self.icmp_budget,

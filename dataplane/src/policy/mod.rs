@@ -1,11 +1,14 @@
 //! What policy says of a packet, by the spec as it stands: a slow, obvious walk over lists, rules and sets.
 //!
 //! It is the reference that the compiled tables are held against, and what tells people why: [`explain`] keeps every
-//! rule that was asked and what kept it from matching. Workers use the compiled form in [`crate::tables`].
+//! rule that was asked and what kept it from matching. Workers ask the compiled form in [`crate::tables`], each with a
+//! [`Judge`] of its own.
 
 mod explain;
 mod facts;
 mod host;
+mod judge;
+mod log;
 mod matching;
 #[cfg(test)]
 mod tests;
@@ -20,6 +23,8 @@ pub use explain::{Explanation, Step, explain};
 pub(crate) use facts::Shape;
 pub use facts::{Facts, Transport};
 pub use host::{Passage, judge_host, judge_untracked};
+pub use judge::{Judge, Question, Ruling};
+pub use log::{Event, Log, Record};
 pub use matching::{Criterion, End, Mismatch, check};
 pub(crate) use walk::Ends;
 pub use walk::judge;

@@ -55,7 +55,7 @@ fn message(v6: bool, kind: u8) -> Message {
 }
 
 /// Whose a packet would be: of the first connection as its opener's packet, of the second as an answer to it.
-fn names(ip: &Ip) -> (Option<Name>, Option<Name>) {
+pub(super) fn names(ip: &Ip) -> (Option<Name>, Option<Name>) {
     let (source, destination) = ((ip.source, ip.ports.0), (ip.destination, ip.ports.1));
     let name = Name { source, destination, protocol: ip.protocol, icmp: None };
     if !matches!(ip.protocol, 1 | 58) {

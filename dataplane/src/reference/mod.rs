@@ -10,6 +10,7 @@ mod connections;
 mod expect;
 mod neighbor;
 mod parse;
+mod policy;
 pub(crate) mod states;
 mod tunnel;
 
@@ -189,17 +190,11 @@ impl Reference {
 
     fn decide(&mut self, spec: &NodeSpec, pending: Pending<'_>, now_ms: u64) -> Result<Outcome, DropReason> {
         let Pending { sender, frame, ip, standing } = pending;
-        let way = match route(spec, ip.destination) {
-            Err(reason) | Ok(Way::Nowhere(reason)) => {
-                self.connections.deny(&ip, standing);
-                return Err(reason);
-            }
-            Ok(way) => way,
+        let judged = match standing {
+            Standing::New { asked, .. } => policy::new(spec, sender, &ip, asked),
+            Standing::Known | Standing::Related => passable(spec, &ip).map(|way| (way, Asked::AS_IS)),
         };
-        let asked = match standing {
-            Standing::New { asked, .. } => asked,
-            Standing::Known | Standing::Related => Asked::AS_IS,
-        };
+        let (way, asked) = judged.inspect_err(|_| self.connections.deny(&ip, standing))?;
         self.connections.commit(&ip, standing, asked, now_ms)?;
         self.forward(spec, sender, way, &frame, &ip, now_ms)
     }
@@ -382,6 +377,14 @@ fn sender<'a>(
 /// The last endpoint behind this interface.
 fn endpoint(spec: &NodeSpec, ifindex: u32) -> Option<&Endpoint> {
     spec.endpoints.iter().rev().find(|endpoint| endpoint.ifindex == Some(ifindex))
+}
+
+/// Where it goes, if it goes anywhere.
+fn passable<'a>(spec: &'a NodeSpec, ip: &Ip) -> Result<Way<'a>, DropReason> {
+    match route(spec, ip.destination)? {
+        Way::Nowhere(reason) => Err(reason),
+        way => Ok(way),
+    }
 }
 
 /// Where it goes.

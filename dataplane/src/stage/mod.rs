@@ -12,12 +12,14 @@ pub mod icmp_error;
 pub mod neighbor;
 pub mod output;
 pub mod owner;
+pub mod policy;
 pub mod route;
 pub mod source;
 
 use crate::counters::Counters;
 use crate::flow::{FlowTable, Pieces};
 use crate::frame::FramePool;
+use crate::policy::Judge;
 use crate::reply::RateLimit;
 use crate::tables::Tables;
 
@@ -32,6 +34,8 @@ pub struct Context<'a> {
     pub pieces: &'a mut Pieces,
     /// Connections may be taken up in their middle.
     pub pickup: bool,
+    /// This worker's side of policy.
+    pub judge: &'a mut Judge,
     /// This worker's counters.
     pub counters: &'a Counters,
     /// This worker's free frames.

@@ -28,6 +28,8 @@ pub enum Kind {
     Host,
     /// To a local workload.
     Endpoint {
+        /// Its index in the tables.
+        endpoint: u32,
         /// Host-side interface.
         ifindex: IfIndex,
         /// Destination and source address; the EtherType follows the packet.

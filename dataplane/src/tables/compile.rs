@@ -49,7 +49,7 @@ pub fn compile(spec: &NodeSpec, previous: Option<&Tables>, generation: u64) -> T
         .endpoints
         .iter()
         .enumerate()
-        .map(|(index, endpoint)| build.endpoint(endpoint, residents.serial(index)))
+        .map(|(index, endpoint)| build.endpoint(index, endpoint, residents.serial(index)))
         .collect();
     let mut by_ifindex = HashMap::default();
     for (index, endpoint) in spec.endpoints.iter().enumerate() {
@@ -96,7 +96,7 @@ impl Builder<'_> {
         (self.adjacencies.len() - 1) as u32
     }
 
-    fn endpoint(&mut self, endpoint: &spec::Endpoint, serial: u32) -> Endpoint {
+    fn endpoint(&mut self, index: usize, endpoint: &spec::Endpoint, serial: u32) -> Endpoint {
         let adjacency = match endpoint.ifindex {
             None => self.add(Kind::Drop(DropReason::EndpointDown), UNLIMITED),
             Some(ifindex) => {
@@ -104,7 +104,7 @@ impl Builder<'_> {
                 // Without a known address the port still finds the interface; see `Egress::Workload`.
                 ethernet[..6].copy_from_slice(&endpoint.mac.unwrap_or(Mac::BROADCAST).0);
                 ethernet[6..].copy_from_slice(&GATEWAY_MAC.0);
-                self.add(Kind::Endpoint { ifindex, ethernet }, endpoint.mtu)
+                self.add(Kind::Endpoint { endpoint: index as u32, ifindex, ethernet }, endpoint.mtu)
             }
         };
         for network in &endpoint.networks {

@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnetwork::IpNetwork;
 
 use super::entropy::Entropy;
+use super::policies;
 use super::world::{OUR_MAC, OUR_MAC6, ifindex, mac, our_outer, outer, pod, pod_mac, subnet};
 use crate::net::Vni;
-use crate::spec::policy::{EndpointPolicy, Established};
+use crate::spec::policy::{EndpointToHost, Established};
 use crate::spec::{DscpMode, Endpoint, LocalVtep, NodeSpec, Route, Settings, Via, Vtep, Vxlan};
 use crate::verdict::DropReason;
 
@@ -47,10 +48,12 @@ enum Part {
     Vteps,
     Routes,
     DirectSources,
+    /// Sets; afterwards, any change of policy. Lists come with their endpoints.
+    Policy,
 }
 
 impl Part {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Settings,
         Self::Vxlan,
         Self::Host,
@@ -58,6 +61,7 @@ impl Part {
         Self::Vteps,
         Self::Routes,
         Self::DirectSources,
+        Self::Policy,
     ];
 
     fn fill(self, spec: &mut NodeSpec, e: &mut Entropy<'_>) {
@@ -69,6 +73,8 @@ impl Part {
             Self::Vteps => spec.vteps = vteps(e),
             Self::Routes => spec.routes = routes(e),
             Self::DirectSources => spec.direct_sources = direct_sources(e),
+            Self::Policy if spec.sets.is_empty() => spec.sets = policies::sets(e),
+            Self::Policy => policies::change(spec, e),
         }
     }
 }
@@ -80,6 +86,7 @@ fn settings(e: &mut Entropy<'_>) -> Settings {
         dscp: e.pick(&[DscpMode::Pipe, DscpMode::Uniform]),
         allow_encap_from_workloads: e.one_in(4),
         outer_checksum_v4: e.one_in(3),
+        endpoint_to_host: e.pick(&[EndpointToHost::Accept, EndpointToHost::Accept, EndpointToHost::Drop]),
         established: e.pick(&[Established::Keep, Established::Revalidate]),
         tcp_loose: e.one_in(5),
         ..Settings::default()
@@ -149,7 +156,7 @@ fn endpoints(e: &mut Entropy<'_>) -> Vec<Endpoint> {
             mac: (!e.one_in(6)).then(|| pod_mac(i)),
             networks,
             mtu: e.pick(&[1450, 1450, 1450, 1450, 9000, 1280, 576, 68, 60]),
-            policy: EndpointPolicy::allow_all(),
+            policy: policies::endpoint_policy(e),
         });
     }
     endpoints

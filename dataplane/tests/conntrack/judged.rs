@@ -8,6 +8,7 @@ use canal_dataplane::limits::SMALL_FRAME_BUFFER;
 use canal_dataplane::net::{Direction, FlowKey};
 use canal_dataplane::offload::Offload;
 use canal_dataplane::packet::{Asked, Batch, Connection};
+use canal_dataplane::policy::Judge;
 use canal_dataplane::port::{Ingress, Received};
 use canal_dataplane::reply::RateLimit;
 use canal_dataplane::spec::NodeSpec;
@@ -41,6 +42,7 @@ struct Node {
     tables: Tables,
     flows: FlowTable,
     pieces: Pieces,
+    judge: Judge,
     counters: Counters,
     pool: FramePool,
     icmp_budget: RateLimit,
@@ -59,6 +61,7 @@ impl Node {
             tables: tables::compile(&spec, None, 1),
             flows: FlowTable::new(64, Quota::of(64), SEED, 0),
             pieces: Pieces::new(),
+            judge: Judge::new(SEED, 0),
             counters: Counters::default(),
             pool: FramePool::new(8, SMALL_FRAME_BUFFER),
             icmp_budget: RateLimit::new((9, 9), (9, 9), SEED, 0),
@@ -92,6 +95,7 @@ impl Node {
             flows: &mut self.flows,
             pieces: &mut self.pieces,
             pickup: self.pickup,
+            judge: &mut self.judge,
             counters: &self.counters,
             pool: &mut self.pool,
             icmp_budget: &mut self.icmp_budget,

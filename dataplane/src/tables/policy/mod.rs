@@ -36,7 +36,7 @@ use self::intervals::Intervals;
 use self::registry::{Registry, SetHandle};
 use self::rule::Existence;
 use self::shards::ShardMap;
-use crate::policy::{Decider, Ends, Facts, Judgement, Outcome, Passage};
+use crate::policy::{Ends, Facts, Judgement, Outcome, Passage};
 use crate::spec::policy::{IpSet, PolicyDirection};
 
 pub use decision::{Decision, What};
@@ -173,17 +173,16 @@ impl Policy {
         let decision = memo.decision(self, program, source, destination, facts.family(), facts.protocol);
         let mut passed = Vec::new();
         for step in decision.steps(facts.transport) {
-            let (outcome, decider) = match step {
+            let outcome = match step {
                 What::Log(at) | What::Pass(at) => {
                     passed.push(program.rule_id(at));
                     continue;
                 }
-                What::Allow(at) => (Outcome::Allowed, Decider::Rule(program.rule_id(at))),
-                What::Deny(at) => (Outcome::Denied, Decider::Rule(program.rule_id(at))),
-                What::TierEnd(tier) => (Outcome::Denied, program.tier_end(tier)),
-                What::End => (program.end(), Decider::End),
+                What::Allow(_) => Outcome::Allowed,
+                What::Deny(_) | What::TierEnd(_) => Outcome::Denied,
+                What::End => program.end(),
             };
-            return Judgement { outcome, decider, passed };
+            return Judgement { outcome, decider: program.decider(step), passed };
         }
         unreachable!("the last step of a decision decides")
     }

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::class::SetNumber;
+use super::decision::What;
 use super::registry::Inner;
 use super::rule::{Existence, Families, HitCounter, Rule, RuleSet};
 use crate::policy::{Decider, Ends, Outcome, RuleId};
@@ -211,22 +212,35 @@ impl Program {
         &self.body.rule_sets[at.rule_set as usize].rules[at.rule as usize]
     }
 
-    /// The counter of the rule at a position.
+    /// Counts a packet that came to this step.
     #[inline]
-    pub fn counter(&self, at: Position) -> &HitCounter {
-        &self.body.rule_sets[at.rule_set as usize].counters[at.rule as usize]
+    pub fn count(&self, step: What, bytes: u64) {
+        let body = &*self.body;
+        let counter = match step {
+            What::Allow(at) | What::Deny(at) | What::Log(at) | What::Pass(at) => {
+                &body.rule_sets[at.rule_set as usize].counters[at.rule as usize]
+            }
+            What::TierEnd(tier) => &body.tiers[tier as usize].counter,
+            What::End => &body.end,
+        };
+        counter.add(bytes);
     }
 
-    /// The counter of what the end of a tier has denied.
-    #[inline]
-    pub fn tier_counter(&self, tier: u32) -> &HitCounter {
-        &self.body.tiers[tier as usize].counter
+    /// Names a step for people.
+    pub fn decider(&self, step: What) -> Decider {
+        match step {
+            What::Allow(at) | What::Deny(at) | What::Log(at) | What::Pass(at) => {
+                Decider::Rule(self.rule_id(at))
+            }
+            What::TierEnd(tier) => Decider::TierEnd(Arc::clone(&self.body.tiers[tier as usize].name)),
+            What::End => Decider::End,
+        }
     }
 
-    /// The counter of what has come to the end of the list.
-    #[inline]
-    pub fn end_counter(&self) -> &HitCounter {
-        &self.body.end
+    /// What the end of each tier has denied, by name, in order; and the end of the list.
+    pub fn ends(&self) -> impl Iterator<Item = (Option<&str>, &HitCounter)> {
+        let tiers = self.body.tiers.iter().map(|tier| (Some(&*tier.name), &*tier.counter));
+        tiers.chain([(None, &*self.body.end)])
     }
 
     /// Tiers, then profiles where they are asked.
@@ -259,11 +273,6 @@ impl Program {
             index: at.rule as usize,
             action: rules.rules[at.rule as usize].action,
         }
-    }
-
-    /// Names the end of a tier for people.
-    pub fn tier_end(&self, tier: u32) -> Decider {
-        Decider::TierEnd(Arc::clone(&self.body.tiers[tier as usize].name))
     }
 }
 

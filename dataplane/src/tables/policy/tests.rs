@@ -175,8 +175,9 @@ fn counters_go_on_where_a_rule_stayed_as_it_was() {
         rules.counters.iter().map(|counter| counter.get().0).collect::<Vec<_>>()
     };
     let first = compiled(&[policy("p", rules.to_vec())], None);
-    first.endpoint(0).ingress.counter(Position { rule_set: 0, rule: 0 }).add(100);
-    (0..2).for_each(|_| first.endpoint(0).ingress.counter(Position { rule_set: 0, rule: 1 }).add(100));
+    let met = |rule| first.endpoint(0).ingress.count(What::Allow(Position { rule_set: 0, rule }), 100);
+    met(0);
+    (0..2).for_each(|_| met(1));
     // Another policy in front of it, the same rules in another place of memory, another rule between them.
     let other = policy("a", Vec::new());
     let moved = compiled(&[policy("p", rules.to_vec()), Arc::clone(&other)], Some(&first));

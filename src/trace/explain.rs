@@ -16,6 +16,7 @@ use ipnetwork::IpNetwork;
 
 use super::layers::layers;
 use super::packets::Arrival;
+use super::policy;
 use super::question::Question;
 use super::report::{Outcome, PacketView, Report, SentView, StageResult, StageView, VerdictView};
 use super::scratch::{Recording, Step};
@@ -179,7 +180,9 @@ fn stage(world: &World<'_>, question: &Question, before: Option<&Step>, step: &S
         Stage::Datagram => datagram(before, step)?,
         Stage::Owner => owner(world, step)?,
         Stage::Conntrack => conntrack(question, before, step)?,
+        Stage::PolicyOfSource => policy::of_source(world, before?, step)?,
         Stage::Route => route(world, before, step)?,
+        Stage::PolicyOfDestination => policy::of_destination(world, before?, step)?,
         Stage::Commit => commit(before, step)?,
         Stage::Forward => forward(world, before, step)?,
         Stage::Fragment => fragment(before, step)?,

@@ -2,8 +2,8 @@
 //!
 //! In reading order: a [`question`] says which packet, [`places`] finds who is meant, [`packets`] builds it and those that
 //! open its connection, [`scratch`] runs them and keeps what every stage has left, [`explain`] says what that
-//! means, [`layers`] reads what would be sent, and a [`report`] is all of it. [`offline`] does the same with a directory
-//! in place of a daemon. Nothing here touches a worker, a flow or a
+//! means ([`policy`]: which rules were asked), [`layers`] reads what would be sent, and a [`report`] is all of it.
+//! [`offline`] does the same with a directory in place of a daemon. Nothing here touches a worker, a flow or a
 //! counter of the daemon's.
 
 pub mod explain;
@@ -11,6 +11,7 @@ pub mod layers;
 pub mod offline;
 pub mod packets;
 pub mod places;
+pub mod policy;
 pub mod question;
 pub mod report;
 pub mod scratch;

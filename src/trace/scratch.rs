@@ -8,7 +8,7 @@ use canal_dataplane::frame::{Frame, FramePool};
 use canal_dataplane::limits::{BATCH, SUPER_FRAME_BUFFER};
 use canal_dataplane::net::HashSeed;
 use canal_dataplane::offload::{Caps, Offload};
-use canal_dataplane::packet::{Connection, Headers, Packet as Traced, Source};
+use canal_dataplane::packet::{Asked, Connection, Headers, Packet as Traced, Source};
 use canal_dataplane::port::{Egress, Ingress, Received};
 use canal_dataplane::stage::output::OutputCaps;
 use canal_dataplane::tables::Tables;
@@ -50,6 +50,8 @@ impl Scratch {
             now_ms,
         };
         let mut worker = Worker::new(config, Arc::new(Counters::default()));
+        // Rules count real packets only.
+        worker.judge().stop_counting();
         self.0.drain(..).for_each(|frame| worker.pool().give(frame));
         Run { frames: &mut self.0, worker, now_ms }
     }
@@ -97,6 +99,8 @@ pub struct Step {
     pub verdict: Verdict,
     /// Its connection.
     pub connection: Connection,
+    /// Which ways round policy is still asked about.
+    pub asked: Asked,
     /// Whether that has an entry.
     pub has_flow: bool,
     /// Validated headers; they mean something once it has been classified.
@@ -125,6 +129,7 @@ impl Trace for Recording {
             source: first.source,
             verdict: first.verdict,
             connection: first.connection,
+            asked: first.asked,
             has_flow: first.flow.is_some(),
             headers: first.headers,
             frame: first.frame.data().to_vec(),

@@ -1,6 +1,12 @@
 //! Packets through the tables of a small node, told stage by stage.
 
+use std::sync::Arc;
+
 use canal_dataplane::net::{Mac, Vni};
+use canal_dataplane::spec::policy::{
+    Action, EndpointToHost, IpSet, Members, Origin, OriginKind, PolicyDirection, PolicyList, Ports, Rule,
+    RuleSet, Side, Tier, TierEnd,
+};
 use canal_dataplane::spec::{Endpoint, LocalVtep, Route, Settings, Via, Vtep, Vxlan};
 use canal_dataplane::verdict::DropReason;
 
@@ -119,6 +125,7 @@ fn to_a_pod_of_another_node() {
             "source: 10.1.1.2 is one of the addresses of workload default/n1-k8s-a-eth0",
             owner.as_str(),
             "conntrack: no such connection is assumed",
+            "egress: workload default/n1-k8s-a-eth0: allowed by Profile projectcalico-default-allow, egress rule 0 (Allow)",
             "route: 10.1.2.0/24 through the tunnel to VTEP 192.0.2.2",
             "forward: 40 bytes fit the MTU, 1450; TTL 64 becomes 63",
             "encap: into the tunnel to VTEP 192.0.2.2, VNI 1, UDP port 8472",
@@ -355,4 +362,65 @@ fn reports_and_questions_survive_the_socket() {
     let report = trace(&question);
     let text = serde_json::to_string(&report).unwrap();
     assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
+}
+
+/// Pod a may open connections to nothing but port 80 of pod b's set, and pod b takes none but from the host.
+fn with_policy() -> NodeSpec {
+    let mut spec = spec();
+    let set = |id: &str, net: &str| {
+        let members = Members::Nets(vec![net.parse().unwrap()]);
+        Arc::new(IpSet { id: id.into(), members })
+    };
+    spec.sets = vec![set("s:b", "10.1.1.3/32"), set("s:host", "10.1.1.0/32")];
+    let list = |name: &str, direction, rule: Rule| {
+        let origin = Origin { kind: OriginKind::NetworkPolicy, name: name.into(), direction };
+        let policies = vec![Arc::new(RuleSet { origin, rules: vec![Rule::any(Action::Log), rule] })];
+        let tier = Tier { name: "default".into(), end: TierEnd::Deny, policies };
+        Arc::new(PolicyList { tiers: vec![tier], profiles: Vec::new() })
+    };
+    let ports = Some(Ports { ranges: vec![(80, 80)], named: Vec::new() });
+    let destination = Side { sets: vec!["s:b".into()], ports, ..Side::default() };
+    let to_b = Rule { protocol: Some(6), destination, ..Rule::any(Action::Allow) };
+    spec.endpoints[0].policy.egress = list("team/out", PolicyDirection::Egress, to_b);
+    let source = Side { sets: vec!["s:host".into()], ..Side::default() };
+    let from_host = Rule { source, ..Rule::any(Action::Allow) };
+    spec.endpoints[1].policy.ingress = list("team/in", PolicyDirection::Ingress, from_host);
+    spec.settings.endpoint_to_host = EndpointToHost::Drop;
+    spec
+}
+
+#[test]
+fn policy_is_told_rule_by_rule_and_counts_nothing() {
+    let spec = with_policy();
+    let tables = compile(&spec, None, 1);
+    let tracer = Tracer::new(SEED, 1);
+    let trace = |from, to, port| tracer.trace(&ask(from, to, tcp(port)), &spec, &tables, 1000).unwrap();
+    let view = |report: &Report, name: &str| {
+        let stages = report.stages.iter().filter(|stage| stage.stage == name);
+        stages.last().cloned().unwrap_or_else(|| panic!("no {name} in {:?}", told(report)))
+    };
+    let refused = trace(workload("a"), "10.1.1.3", 443);
+    assert_eq!(ending(&refused).1, Some("policy_denied_egress"));
+    let policy = view(&refused, "egress").policy.unwrap();
+    assert_eq!((policy.outcome.as_str(), policy.decider.as_str()), ("denied", "end of tier default"));
+    let steps: Vec<_> = policy.steps.iter().map(|s| (s.matched, s.mismatch.as_deref())).collect();
+    let why = Some("destination port is not among those asked for");
+    assert_eq!(steps, [(true, None), (false, why), (true, None)]);
+    let refused = trace(workload("a"), "10.1.1.3", 80);
+    assert_eq!(ending(&refused).1, Some("policy_denied_ingress"));
+    let allowed_by = "tier default, NetworkPolicy team/out, egress rule 1 (Allow)";
+    assert_eq!(view(&refused, "egress").policy.unwrap().decider, allowed_by);
+    let ingress = view(&refused, "ingress");
+    assert_eq!(ingress.result, StageResult::Drop);
+    assert_eq!(ingress.facts["reason"], "policy_denied_ingress");
+    let why = "source address is not in set s:host";
+    assert_eq!(ingress.policy.unwrap().steps[1].mismatch.as_deref(), Some(why));
+    // The host is not refused, whatever policy says.
+    let host = trace(From::Host, "10.1.1.3", 80);
+    assert!(view(&host, "ingress").text.starts_with("what the host itself opens"));
+    assert_eq!(ending(&host).0, Outcome::Delivered);
+    let to_host = trace(workload("b"), "10.1.1.0", 80);
+    assert_eq!(view(&to_host, "endpoint_to_host").facts["reason"], "endpoint_to_host_denied");
+    let counted = tables.policy.rule_sets().into_iter().flat_map(|rules| rules.counters.iter());
+    assert_eq!(counted.map(|counter| counter.get().0).sum::<u64>(), 0);
 }

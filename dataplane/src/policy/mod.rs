@@ -106,12 +106,17 @@ impl fmt::Display for RuleId {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            OriginKind::NetworkPolicy => "NetworkPolicy",
-            OriginKind::GlobalNetworkPolicy => "GlobalNetworkPolicy",
-            OriginKind::Profile => "Profile",
-        };
-        write!(f, "{kind} {}, {}", self.name, self.direction)
+        write!(f, "{} {}, {}", self.kind, self.name, self.direction)
+    }
+}
+
+impl fmt::Display for OriginKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NetworkPolicy => "NetworkPolicy",
+            Self::GlobalNetworkPolicy => "GlobalNetworkPolicy",
+            Self::Profile => "Profile",
+        })
     }
 }
 

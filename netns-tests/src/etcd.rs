@@ -7,8 +7,9 @@ use crate::plan;
 use crate::store::Store;
 use crate::topology::Topology;
 use crate::wait;
-use anyhow::{Context, Result};
-use serde_json::Value;
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -164,6 +165,44 @@ impl<'t> Etcd<'t> {
     pub fn put_at(&self, key: &str, value: &str) -> Result<u64> {
         let answer: Value = serde_json::from_str(&self.ctl(&["-w", "json", "put", "--", key, value])?)?;
         answer["header"]["revision"].as_u64().context("no revision")
+    }
+
+    /// Writes and deletes keys (`None`) in one transaction: every reader sees all of it or nothing.
+    pub fn put_all(&self, changes: &[(String, Option<String>)]) -> Result<()> {
+        // etcdctl's own language: compares, then what is done, then what is done otherwise; Go's quoting is JSON's here.
+        let mut script = String::from("\n");
+        for (key, value) in changes {
+            match value {
+                Some(value) => script.push_str(&format!("put {} {}\n", json!(key), json!(value))),
+                None => script.push_str(&format!("del {}\n", json!(key))),
+            }
+        }
+        script.push_str("\n\n");
+        self.ctl_with(&["txn"], &script).map(drop)
+    }
+
+    /// Writes one key with a value that is too long for a command line.
+    pub fn put_long(&self, key: &str, value: &str) -> Result<()> {
+        self.ctl_with(&["put", "--", key], value).map(drop)
+    }
+
+    /// Runs etcdctl in the switch namespace with `input`; servers without guard only.
+    fn ctl_with(&self, words: &[&str], input: &str) -> Result<String> {
+        ensure!(self.guard.tls.is_none() && !self.authenticated, "for servers without guard");
+        let mut command = self.topology.switch.command("etcdctl");
+        command.arg(format!("--endpoints={}", self.url())).args(words);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("etcdctl")?;
+        child.stdin.take().context("no input")?.write_all(input.as_bytes())?;
+        let done = child.wait_with_output()?;
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (out, err) = (said(&done.stdout), said(&done.stderr));
+        ensure!(done.status.success() && !out.starts_with("FAILURE"), "etcdctl {words:?}: {out}{err}");
+        Ok(out)
     }
 
     /// Deletes one key.

@@ -32,6 +32,37 @@ pub fn udp(link: Link, from: (IpAddr, u16), to: (IpAddr, u16), ttl: u8, payload:
     finish(builder.udp(from.1, to.1), payload)
 }
 
+/// Flags of a TCP segment made here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcpFlags {
+    /// Opens a connection.
+    Syn,
+    /// Acknowledges.
+    Ack,
+    /// Resets.
+    Rst,
+}
+
+/// A TCP segment in its Ethernet frame, IPv4.
+pub fn tcp(
+    link: Link,
+    from: (Ipv4Addr, u16),
+    to: (Ipv4Addr, u16),
+    flags: TcpFlags,
+    payload: &[u8],
+) -> Vec<u8> {
+    let builder = PacketBuilder::ethernet2(link.from, link.to).ipv4(from.0.octets(), to.0.octets(), 64);
+    let builder = builder.tcp(from.1, to.1, 1_000, 65_535);
+    let builder = match flags {
+        TcpFlags::Syn => builder.syn(),
+        TcpFlags::Ack => builder.ack(1),
+        TcpFlags::Rst => builder.rst(),
+    };
+    let mut frame = Vec::with_capacity(builder.size(payload.len()));
+    builder.write(&mut frame, payload).expect("a frame that fits");
+    frame
+}
+
 fn finish(builder: etherparse::PacketBuilderStep<etherparse::UdpHeader>, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::with_capacity(builder.size(payload.len()));
     builder.write(&mut frame, payload).expect("a frame that fits");

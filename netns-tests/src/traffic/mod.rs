@@ -6,9 +6,11 @@ pub mod iperf;
 pub mod pattern;
 pub mod ping;
 pub mod rtt;
+pub mod service;
 pub mod tcp;
 pub mod udp;
 
 pub use flows::Flows;
 pub use ping::Ping;
+pub use service::{Service, tcp_connects, udp_answers};
 pub use tcp::{Goal, Transfer};

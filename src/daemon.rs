@@ -98,6 +98,7 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
         seed,
         flows: config.flows_per_worker,
         flow_quota: config.flow_quota,
+        pickup_ms: config.flow_pickup.as_millis() as u64,
         device: &ports.device,
         next_hops: ports.steering.next_hops(),
         tables: publisher.reader(),

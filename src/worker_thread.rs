@@ -34,10 +34,6 @@ const MAIL: usize = 4 * BATCH;
 /// Orders that may wait for a worker. They are few: the ports change with the lease, flows are asked for by hand.
 const ORDERS: usize = 16;
 
-/// How long connections that are older than the daemon are taken up in their middle: what is retransmitted after a restart
-/// comes within seconds, and a minute of silence outlasts most pauses of those who talk.
-const PICKUP_MS: u64 = 60_000;
-
 /// Longest sleep: time-outs of flows are looked after, and new tables taken over, at least so often.
 const SLEEP_MS: u16 = 500;
 
@@ -128,6 +124,8 @@ pub struct Plan<'a> {
     pub flows: usize,
     /// How many of them one sender may have.
     pub flow_quota: Quota,
+    /// How long after the start connections are taken up in their middle, milliseconds.
+    pub pickup_ms: u64,
     /// The TAP device.
     pub device: &'a TapDevice,
     /// IPv6 next hops, for the TAP queues.
@@ -179,7 +177,7 @@ impl Workers {
                 seed: plan.seed,
                 flow_capacity: plan.flows,
                 flow_quota: plan.flow_quota,
-                pickup_ms: PICKUP_MS,
+                pickup_ms: plan.pickup_ms,
                 frames: FRAMES,
                 frame_size: SUPER_FRAME_BUFFER,
                 now_ms: coarse_ms(),

@@ -224,7 +224,7 @@ fn policy_stays_in_force_while_etcd_is_away_and_changes_when_it_is_back() -> Res
 fn a_stray_ack_opens_nothing() -> Result<()> {
     let topology = Topology::build(&Shape::hosts(2))?;
     // A daemon that has just started takes up connections of the one before it, unless it is told not to.
-    let strict = || Role::Canal(CanalOptions::with(&["--conntrack-pickup", "0s"]));
+    let strict = || Role::Canal(CanalOptions::with(&["--flow-pickup", "0"]));
     let overlay = Overlay::start(&topology, &Network::default(), &[strict(), strict()])?;
     namespace_profile().put(&overlay.store)?;
     let (from, to) = (overlay.pod(0), overlay.pod(1));

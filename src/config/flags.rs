@@ -70,6 +70,26 @@ pub enum PolicyChoice {
     Off,
 }
 
+/// Packets of workloads to their own host, once egress policy has let them pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ToHost {
+    /// Delivered.
+    Accept,
+    /// Dropped.
+    Drop,
+    /// Delivered: the host's own rules come after the dataplane anyway.
+    Return,
+}
+
+/// What a change of policy means for answered connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EstablishedChoice {
+    /// They go on.
+    Keep,
+    /// Their next packet is judged by the new policy.
+    Revalidate,
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -124,6 +144,9 @@ pub struct Flags {
     /// Take up TCP and SCTP connections in their middle at any time, not only after a start (the kernel's nf_conntrack_tcp_loose)
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = go_bool, help_heading = "Dataplane")]
     pub tcp_loose: bool,
+    /// Seconds after the start in which TCP and SCTP connections of a former daemon are taken up in their middle
+    #[arg(long, default_value_t = 60, help_heading = "Dataplane")]
+    pub flow_pickup: u32,
     /// Name of the TAP device
     #[arg(long, default_value = "canal0", help_heading = "Dataplane")]
     pub device: String,
@@ -143,6 +166,12 @@ pub struct Flags {
     /// Whether policy between workloads is enforced
     #[arg(long, value_enum, default_value = "auto", help_heading = "Policy")]
     pub policy: PolicyChoice,
+    /// Packets of workloads to this host, once egress policy has let them pass
+    #[arg(long, value_enum, default_value = "accept", help_heading = "Policy")]
+    pub endpoint_to_host: ToHost,
+    /// What a change of policy means for connections that have been answered
+    #[arg(long, value_enum, default_value = "keep", help_heading = "Policy")]
+    pub established: EstablishedChoice,
 
     /// Where desired state is kept [default: etcd when any etcd flag is given, else dir]
     #[arg(long, value_enum, help_heading = "State")]

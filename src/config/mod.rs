@@ -9,6 +9,7 @@ pub mod flags;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use canal_control::agent::PolicyMode;
 use canal_control::datastore::etcd::OptionsError;
@@ -17,12 +18,13 @@ use canal_control::host::Wanted;
 use canal_control::model::flannel::Prefix;
 use canal_dataplane::flow::Quota;
 use canal_dataplane::limits::MAX_WORKERS;
+use canal_dataplane::spec::policy::{EndpointToHost, Established};
 use canal_dataplane::spec::{DscpMode, Settings, Timeouts};
 use clap::Parser;
 
 pub use datastore::{DatastoreChoice, DatastoreSettings};
 pub use flags::{DatastoreKind, LogFormat, LogLevel, PortChoice};
-use flags::{Dscp, Flags, PolicyChoice};
+use flags::{Dscp, EstablishedChoice, Flags, PolicyChoice, ToHost};
 
 /// Workers when nobody says how many: more only help above what one host's pods usually send.
 const DEFAULT_WORKERS: u32 = 4;
@@ -72,6 +74,8 @@ pub struct Config {
     pub flows_per_worker: usize,
     /// How many of them one sender may have.
     pub flow_quota: Quota,
+    /// How long after the start connections are taken up in their middle.
+    pub flow_pickup: Duration,
     /// Name of the TAP device.
     pub device: String,
     /// How packets are treated.
@@ -187,6 +191,7 @@ impl Config {
             port: flags.port,
             workers,
             flow_quota,
+            flow_pickup: Duration::from_secs(flags.flow_pickup.into()),
             flows_per_worker: flags.flows.div_ceil(workers as usize),
             settings: Settings {
                 outer_df: flags.outer_df,
@@ -198,6 +203,14 @@ impl Config {
                 outer_checksum_v4: flags.outer_checksum,
                 tcp_loose: flags.tcp_loose,
                 timeouts: timeouts(&flags.flow_timeout)?,
+                endpoint_to_host: match flags.endpoint_to_host {
+                    ToHost::Accept | ToHost::Return => EndpointToHost::Accept,
+                    ToHost::Drop => EndpointToHost::Drop,
+                },
+                established: match flags.established {
+                    EstablishedChoice::Keep => Established::Keep,
+                    EstablishedChoice::Revalidate => Established::Revalidate,
+                },
                 ..Settings::default()
             },
             policy: match flags.policy {

@@ -43,6 +43,7 @@ fn nothing_given_means_a_single_host_on_its_own_directory() {
         workers: 4,
         flows_per_worker: 262_144,
         flow_quota: Quota { workload: 32_768, node: 131_072 },
+        flow_pickup: Duration::from_secs(60),
         device: "canal0".into(),
         settings: Settings::default(),
         policy: PolicyMode::Auto,
@@ -131,12 +132,13 @@ fn the_environment_stands_for_flags() {
 fn our_own_flags_are_read() {
     let config = config(
         "--port tap --workers 3 --flows 3001 --device can1 --outer-df --dscp uniform --outer-checksum=true \
-         --allow-encap-from-workloads --run-dir /r --state-dir /s --nodename N.1 --metrics-addr :9091 \
-         --log-level debug --log-format json --tcp-loose --flow-timeout tcp-established=7200,udp=10 \
+         --allow-encap-from-workloads --endpoint-to-host drop --established revalidate --run-dir /r --state-dir /s --nodename N.1 --metrics-addr :9091 \
+         --log-level debug --log-format json --flow-pickup 5 --tcp-loose --flow-timeout tcp-established=7200,udp=10 \
          --flow-timeout generic=60 --flows-per-workload 3000",
     );
     let timeouts = Timeouts { tcp_established: 7200, udp: 10, generic: 60, ..Timeouts::default() };
     assert_eq!(config.flow_quota, Quota { workload: 1000, node: 1024 });
+    assert_eq!(config.flow_pickup, Duration::from_secs(5));
     assert_eq!(
         config.settings,
         Settings {
@@ -146,6 +148,8 @@ fn our_own_flags_are_read() {
             outer_checksum_v4: true,
             tcp_loose: true,
             timeouts,
+            endpoint_to_host: EndpointToHost::Drop,
+            established: Established::Revalidate,
             ..Settings::default()
         }
     );

@@ -31,7 +31,6 @@
 #define IPPROTO_UDPLITE 136
 
 #define PACKET_HOST 0
-#define PACKET_BROADCAST 1
 #define PACKET_MULTICAST 2
 
 /* More fragments, or an offset: the packet is a piece. */
@@ -41,9 +40,19 @@
 #define CANAL_NEXT_HOPS 4096
 #define CANAL_WORKLOADS 65536
 
-/* How a frame reaches the workload behind an interface; values of the map `workloads`. */
+/* How a frame reaches the workload behind an interface. */
 #define CANAL_VIA_PEER 1   /* veth with its other end in another namespace: straight into that end */
 #define CANAL_VIA_DEVICE 2 /* any other device: out of it */
+
+/*
+ * Values of the map `workloads`. `address` is the Ethernet address from which the workload last sent to its gateway, 0
+ * before it has: for workloads whose document does not say it. Only frames from the workload's own interface can change
+ * it, and it is used for frames to that interface alone.
+ */
+struct workload {
+	__u64 via;
+	__u64 address;
+};
 
 struct ipv4_header {
 	__u8 version_length;
@@ -109,7 +118,7 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, CANAL_WORKLOADS);
 	__type(key, __u32);
-	__type(value, __u32);
+	__type(value, struct workload);
 } workloads SEC(".maps");
 
 struct next_hop_v6 {

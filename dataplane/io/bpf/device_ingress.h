@@ -4,22 +4,36 @@ static __always_inline int to_workload(struct __sk_buff *skb, __u32 ifindex)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	__u16 *mac = data;
-	const __u32 *via = bpf_map_lookup_elem(&workloads, &ifindex);
+	const struct workload *workload = bpf_map_lookup_elem(&workloads, &ifindex);
 
-	if (!via || data + ETH_HLEN > end)
+	if (!workload || data + ETH_HLEN > end)
 		return TC_ACT_SHOT;
-	mac[0] = mac[3];
-	mac[1] = mac[4];
-	mac[2] = mac[5];
+
+	/* The daemon writes the broadcast address where it does not know the workload's. */
+	int unknown = (mac[3] & mac[4] & mac[5]) == 0xffff;
+	__u64 address = workload->address;
+
+	if (unknown && address) {
+		mac[0] = address;
+		mac[1] = address >> 16;
+		mac[2] = address >> 32;
+	} else {
+		mac[0] = mac[3];
+		mac[1] = mac[4];
+		mac[2] = mac[5];
+	}
 	mac[3] = 0xeeee;
 	mac[4] = 0xeeee;
 	mac[5] = 0xeeee;
-	if (*via == CANAL_VIA_DEVICE)
+	if (workload->via == CANAL_VIA_DEVICE)
 		return bpf_redirect(ifindex, 0);
-	/* The other end takes the frame as it is: the type must be what its driver would have found. */
+	/*
+	 * The other end takes the frame as it is: the type must be what its driver would have found, had it been addressed right.
+	 * TCP takes nothing that came by broadcast. (Newer kernels call all that comes this way PACKET_HOST.)
+	 */
 	__u8 first = *(__u8 *)data;
 
-	bpf_skb_change_type(skb, !(first & 1) ? PACKET_HOST : first == 0xff ? PACKET_BROADCAST : PACKET_MULTICAST);
+	bpf_skb_change_type(skb, unknown || !(first & 1) ? PACKET_HOST : PACKET_MULTICAST);
 	return bpf_redirect_peer(ifindex, 0);
 }
 

@@ -84,11 +84,14 @@ impl Picker {
     }
 }
 
+/// `struct workload`: how its frames reach it, and the address it was last seen to send from.
+type Workload = [u64; 2];
+
 /// The loaded programs.
 pub struct Programs {
     object: Ebpf,
     settings: Array<MapData, [u32; WORDS]>,
-    workloads: HashMap<MapData, u32, u32>,
+    workloads: HashMap<MapData, u32, Workload>,
     next_hops: Arc<NextHops>,
 }
 
@@ -132,9 +135,14 @@ impl Programs {
         self.settings.set(0, words, 0)
     }
 
-    /// Lets frames go to the workload behind `ifindex`.
+    /// Lets frames go to the workload behind `ifindex`. What is known of the address it sends from stays known.
     pub fn allow_workload(&mut self, ifindex: IfIndex, via: Via) -> Result<(), MapError> {
-        self.workloads.insert(ifindex, via as u32, 0)
+        let via = via as u64;
+        match self.workloads.get(&ifindex, 0) {
+            Ok([known, _]) if known == via => Ok(()),
+            Ok([_, address]) => self.workloads.insert(ifindex, [via, address], 0),
+            Err(_) => self.workloads.insert(ifindex, [via, 0], 0),
+        }
     }
 
     /// No more frames to `ifindex`; no error when there never were.
@@ -169,7 +177,7 @@ fn take<T: TryFrom<Map, Error = MapError>>(object: &mut Ebpf, name: &'static str
 
 /// How a frame reaches a workload (`CANAL_VIA_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
+#[repr(u64)]
 pub enum Via {
     /// Straight into the other end of a veth pair, in another namespace.
     Peer = 1,

@@ -169,6 +169,12 @@ impl Steering {
     /// Takes over the workload behind `ifindex`: all it sends goes to the daemon, and the daemon may send to it.
     /// Harmless when it is attached already.
     pub fn attach_workload(&mut self, ifindex: IfIndex) -> Result<(), SteeringError> {
+        let wanted = Attachment { ifindex, hook: Hook::Workload };
+        if self.is_there(wanted) {
+            return Ok(self.programs.allow_workload(ifindex, via(ifindex))?);
+        }
+        // What is known of this number is about another interface that had it.
+        self.programs.forbid_workload(ifindex)?;
         self.programs.allow_workload(ifindex, via(ifindex))?;
         self.attach(ifindex, Hook::Workload).inspect_err(|_| {
             // Half an attachment must not stay; the first error is the one to report.
@@ -225,9 +231,13 @@ impl Steering {
         there.is_ok_and(|(_, there)| there.iter().any(|program| Some(program.id()) == ours))
     }
 
+    fn is_there(&mut self, wanted: Attachment) -> bool {
+        let known = self.attached.get(&wanted.ifindex).is_some_and(|there| there.hook == wanted.hook);
+        known && self.is_alive(wanted)
+    }
+
     fn attach(&mut self, ifindex: IfIndex, hook: Hook) -> Result<(), SteeringError> {
-        let wanted = Attachment { ifindex, hook };
-        if self.attached.get(&ifindex).is_some_and(|a| a.hook == hook) && self.is_alive(wanted) {
+        if self.is_there(Attachment { ifindex, hook }) {
             return Ok(());
         }
         // An entry of the same number is that of an interface that vanished, or of another role.

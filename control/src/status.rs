@@ -212,6 +212,13 @@ pub enum Reason {
     },
     /// Calico says that its datastore is not ready.
     CalicoNotReady,
+    /// Documents that the datastore cannot read; what they said before stays in force.
+    Documents {
+        /// The first, and what is wrong with it.
+        first: String,
+        /// How many there are.
+        count: usize,
+    },
     /// The network config is not what this node runs with.
     RestartRequired {
         /// What differs.
@@ -257,6 +264,7 @@ impl Reason {
             Self::DatastoreAway { .. } => "datastore_away",
             Self::NoWorkloads { .. } => "no_workloads",
             Self::CalicoNotReady => "calico_not_ready",
+            Self::Documents { .. } => "documents",
             Self::RestartRequired { .. } => "restart_required",
             Self::ConfigInvalid => "config_invalid",
             Self::Underlay { .. } => "underlay",
@@ -269,8 +277,8 @@ impl Reason {
 
 impl Reason {
     /// Keeps what the datastore says now from being in force, however long one waits: only an operator, or the
-    /// datastore, can change it. Not among them are the troubles of a start, which pass, and those of the lease and of
-    /// files, which concern other nodes and programs.
+    /// datastore, can change it. Not among them are the troubles of a start, which pass, those of the lease and of
+    /// files, which concern other nodes and programs, and documents that were never taken in.
     pub const fn hinders(&self) -> bool {
         match self {
             Self::Saved { .. }
@@ -290,6 +298,7 @@ impl Reason {
             | Self::WaitingForDatastore { .. }
             | Self::WaitingForConfig { .. }
             | Self::Joining { .. }
+            | Self::Documents { .. }
             | Self::File { .. } => false,
         }
     }
@@ -323,6 +332,10 @@ impl fmt::Display for Reason {
             Self::CalicoNotReady => f.write_str(
                 "Calico says that its datastore is not ready (ClusterInformation default); policy stays as it was",
             ),
+            Self::Documents { first, count: 1 } => write!(f, "a document cannot be used as it is: {first}"),
+            Self::Documents { first, count } => {
+                write!(f, "{count} documents cannot be used as they are, the first: {first}")
+            }
             Self::RestartRequired { members } => {
                 write!(f, "the network config has changed ({}); restart to take it over", members.join(", "))
             }

@@ -160,9 +160,14 @@ async fn a_file_that_cannot_be_used_keeps_its_last_good_content() {
     let good = view(&dir).await;
     assert_eq!(good.len(), 1);
 
+    let mut unusable = dir.unusable();
+    assert!(unusable.borrow().is_empty());
     fs::write(&file, "apiVersion: [").unwrap();
     until_complaint(&dir, |reason| matches!(reason, Reason::Yaml(_))).await;
     assert_eq!(view(&dir).await, good);
+    let told = unusable.wait_for(|unusable| !unusable.is_empty()).await.unwrap().clone();
+    assert_eq!((told.len(), Path::new(&told[0].place)), (1, file.as_path()));
+    assert!(told[0].why.starts_with("not valid YAML"), "{}", told[0].why);
     fs::write(&file, "").unwrap();
     until_complaint(&dir, |reason| *reason == Reason::Empty).await;
     assert_eq!(view(&dir).await, good);
@@ -174,6 +179,7 @@ async fn a_file_that_cannot_be_used_keeps_its_last_good_content() {
     let now = until(&dir, |view| view.contains_key(&format!("{POLICIES}q"))).await;
     assert_eq!(now.len(), 1);
     assert_eq!(dir.complaints(), []);
+    assert!(timeout(PATIENCE, unusable.wait_for(|unusable| unusable.is_empty())).await.is_ok(), "mended");
     fs::create_dir(root.path().join("subnets")).unwrap();
     fs::write(root.path().join("subnets/junk.json"), "{}").unwrap();
     until_complaint(&dir, |reason| *reason == Reason::NotASubnet).await;

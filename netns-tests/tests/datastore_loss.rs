@@ -5,7 +5,7 @@ use netns_tests::overlay::{wait_reachable, wait_unreachable};
 use netns_tests::traffic::{Ping, Transfer};
 use netns_tests::{Canal, Store};
 use netns_tests::{CanalOptions, DirStore, Network, Overlay, Role, Shape, Topology, flannel, wait};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 const ROLES: fn() -> [Role; 2] = || [Role::canal(), Role::Kernel];
@@ -154,7 +154,25 @@ fn a_half_written_document_in_a_directory_changes_nothing() -> Result<()> {
     let value = lease.value(1);
     std::fs::write(dir.join(format!("subnets/{}.json", lease.subnets.key())), &value[..value.len() / 2])?;
     std::fs::write(dir.join("net-conf.json"), "{\"Network\":")?;
-    std::thread::sleep(Duration::from_secs(1));
+    let canal = overlay.canal(0);
+    let told = |names: &[&str]| {
+        wait::until(&format!("canal status names {names:?}"), wait::SOON, || {
+            let (code, text) = canal.status_text()?;
+            let status: Value = serde_json::from_str(&text)?;
+            let (reasons, ignored) = (status["reasons"].to_string(), status["complaints"].to_string());
+            let said = reasons.contains("cannot be used") && names.iter().all(|name| ignored.contains(name));
+            Ok(code == Some(1) && said)
+        })
+    };
+    let names = [&*format!("subnets/{}.json", lease.subnets.key()), "net-conf.json"];
+    told(&names)?;
+    ensure!(canal.status_table()?.1.contains("2 documents cannot be used"), "for people, too");
+    Ping::to(overlay.pod(1).v4).expect_all(&overlay.pod(0).ns)?;
+    // Mended one by one.
+    overlay.store.put_lease(&lease.subnets.key(), &value)?;
+    told(&names[1..])?;
+    overlay.store.set_net_conf(&flannel::net_conf(false, &json!({})))?;
+    wait::until("the status is content again", wait::SOON, || canal.status().map(|_| true))?;
     Ping::to(overlay.pod(1).v4).expect_all(&overlay.pod(0).ns)?;
     topology.pass()
 }

@@ -16,7 +16,7 @@ use crate::host::{External, Wanted};
 use crate::model::flannel::{Backend, NetworkConfig};
 use crate::resolve::pod_mtu;
 use crate::state::{ConfigState, State};
-use crate::status::{Heard, Reason, Status};
+use crate::status::{Heard, MAX_COMPLAINTS, Reason, Status};
 
 /// flannel's pause between attempts to read the config.
 const RETRY: Duration = Duration::from_secs(1);
@@ -89,15 +89,19 @@ impl Agent {
     }
 
     fn say_waiting(&self, feeds: &Feeds, reason: Reason) {
+        let mut complaints = feeds.unusable_complaints();
+        complaints.extend(feeds.live.complaints().cloned());
+        let complaints_total = complaints.len();
+        complaints.truncate(MAX_COMPLAINTS);
         let status = Status {
             datastore: self.store.describe(),
             connected: feeds.network_status().last_error.is_none(),
             in_sync: feeds.network_in_sync,
             last_contact: feeds.network_status().last_contact,
             heard: Heard { revision: feeds.heard(), at: None },
-            degraded: vec![reason],
-            complaints: feeds.live.complaints().take(crate::status::MAX_COMPLAINTS).cloned().collect(),
-            complaints_total: feeds.live.complaints().count(),
+            degraded: std::iter::once(reason).chain(feeds.unusable_reason()).collect(),
+            complaints,
+            complaints_total,
             ..Status::default()
         };
         self.status.send_if_modified(|current| {

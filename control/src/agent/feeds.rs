@@ -7,15 +7,17 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::calico::{Altered, Picture};
 use super::hold::Hold;
 use crate::datastore::syncer::{Batch, SyncStatus, Syncer};
-use crate::datastore::{Change, Datastore, Revision};
+use crate::datastore::{Change, Datastore, Revision, Unusable};
 use crate::model::calico::keys::{BLOCKS, RESOURCES_PREFIX};
 use crate::model::flannel::Prefix;
-use crate::state::{ConfigState, State};
+use crate::state::{Complaint, ConfigState, State};
+use crate::status::Reason;
 
 /// Batches taken of each stream at one go before anything is made of them; more wait in the syncers, which merge them.
 const DRAIN: usize = 64;
@@ -55,6 +57,7 @@ pub(super) struct Feeds {
     network: Syncer,
     workloads: Syncer,
     config_key: String,
+    unusable: watch::Receiver<Arc<[Unusable]>>,
     /// What the datastore holds, as far as it has been read.
     pub(super) live: State,
     network_reached: Reached,
@@ -91,6 +94,7 @@ impl Feeds {
                 seed.wrapping_add(1 << 32),
             ),
             config_key,
+            unusable: store.unusable(),
             live: State::new(nodename, prefix),
             network_reached: Reached::default(),
             workloads_reached: Reached::default(),
@@ -239,6 +243,23 @@ impl Feeds {
         }
     }
 
+    /// What the datastore itself cannot use, as a reason to be degraded.
+    pub(super) fn unusable_reason(&self) -> Option<Reason> {
+        let unusable = self.unusable.borrow();
+        let first = unusable.first()?;
+        Some(Reason::Documents { first: format!("{}: {}", first.place, first.why), count: unusable.len() })
+    }
+
+    /// The same, one by one.
+    pub(super) fn unusable_complaints(&self) -> Vec<Complaint> {
+        self.unusable.borrow().iter().map(|one| Complaint::new(&one.place, &one.why)).collect()
+    }
+
+    /// Waits for the next word about it.
+    pub(super) fn unusable(&self) -> watch::Receiver<Arc<[Unusable]>> {
+        self.unusable.clone()
+    }
+
     /// Condition of the network's stream.
     pub(super) fn network_status(&self) -> SyncStatus {
         self.network.status.borrow().clone()
@@ -250,7 +271,7 @@ impl Feeds {
     }
 
     /// Waits until the condition of the network's stream changes: an outage brings no batch.
-    pub(super) fn network_condition(&self) -> tokio::sync::watch::Receiver<SyncStatus> {
+    pub(super) fn network_condition(&self) -> watch::Receiver<SyncStatus> {
         self.network.status.clone()
     }
 }

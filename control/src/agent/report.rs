@@ -46,7 +46,9 @@ impl Running {
         let taken = matches!(lease.condition, Condition::Taken { .. });
         let public = external.public_v4.map(Into::into).into_iter().chain(external.public_v6.map(Into::into));
         let degraded = self.reasons(&lease.condition, network.last_error.as_deref());
-        let mut complaints = self.complaints.clone();
+        let mut complaints = self.feeds.unusable_complaints();
+        complaints.extend(self.complaints.iter().cloned());
+        let complaints_total = complaints.len();
         complaints.truncate(MAX_COMPLAINTS);
         Status {
             datastore: self.agent.store.describe(),
@@ -76,7 +78,7 @@ impl Running {
             ready: self.published.is_some() && !taken && self.steering.underlay_works && self.device_worked,
             degraded,
             complaints,
-            complaints_total: self.complaints.len(),
+            complaints_total,
         }
     }
 
@@ -114,6 +116,7 @@ impl Running {
             let why = self.feeds.workloads_status().last_error;
             reasons.push(Reason::NoWorkloads { why: why.unwrap_or_else(|| "no answer".to_owned()) });
         }
+        reasons.extend(self.feeds.unusable_reason());
         reasons.extend(self.underlay_trouble.clone().map(|why| Reason::Underlay { why }));
         reasons.extend(self.device_trouble.borrow().clone().map(|why| Reason::Device { why }));
         reasons.extend(self.steering.trouble.iter().cloned().map(|why| Reason::Steering { why }));

@@ -19,8 +19,8 @@ use super::keeper::{Keeper, LeaseReport, Wish};
 use super::on_link::OnLink;
 use super::saved::Saver;
 use super::{Agent, Published};
-use crate::datastore::Revision;
 use crate::datastore::syncer::SyncStatus;
+use crate::datastore::{Revision, Unusable};
 use crate::edge::{EdgePlan, EdgeReport};
 use crate::flannel::acquire::compatible;
 use crate::flannel::join::lease_value;
@@ -120,6 +120,7 @@ pub(super) struct Running {
     pub(super) reports: watch::Receiver<LeaseReport>,
     _keeper: Task,
     network: watch::Receiver<SyncStatus>,
+    unusable: watch::Receiver<Arc<[Unusable]>>,
     /// What the network's stream suffered from when last reported.
     pub(super) network_error: Option<String>,
     remembered: bool,
@@ -202,6 +203,7 @@ impl Running {
             reports,
             _keeper: Task(tokio::spawn(keeper.run())),
             network: feeds.network_condition(),
+            unusable: feeds.unusable(),
             network_error: None,
             feeds,
             remembered,
@@ -458,6 +460,7 @@ impl Running {
                 Ok(()) = self.asked.changed() => self.feeds.ask(*self.asked.borrow_and_update()),
                 // An outage brings no batch, but it has to be said.
                 () = outage_changed(&mut self.network, &self.network_error) => return,
+                () = news(&mut self.unusable) => return,
                 () = tokio::time::sleep_until(due) => return,
             }
         }
@@ -487,6 +490,13 @@ async fn outage_changed(network: &mut watch::Receiver<SyncStatus>, known: &Optio
         if network.changed().await.is_err() {
             return std::future::pending().await;
         }
+    }
+}
+
+/// Until there is another value; a closed channel has none any more.
+async fn news<T>(values: &mut watch::Receiver<T>) {
+    if values.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use tokio::sync::watch;
 
 use super::feed::{Edit, Feed, Log};
-use super::{Datastore, Error, Expect, LeaseId, Revision, Snapshot, WatchEvent, Written};
+use super::{Datastore, Error, Expect, LeaseId, Revision, Snapshot, Unusable, WatchEvent, Written};
 
 /// Changes remembered before the oldest are compacted away by themselves.
 const HISTORY_CAPACITY: usize = 100_000;
@@ -43,6 +44,7 @@ struct Conditions {
 pub struct Memory {
     feed: Arc<Feed>,
     conditions: Arc<Mutex<Conditions>>,
+    unusable: watch::Sender<Arc<[Unusable]>>,
 }
 
 impl fmt::Debug for Memory {
@@ -60,7 +62,11 @@ impl Default for Memory {
 impl Memory {
     /// An empty, healthy store at revision 1.
     pub fn new() -> Self {
-        Self { feed: Feed::new(Log::new(1, HISTORY_CAPACITY)), conditions: Arc::default() }
+        Self {
+            feed: Feed::new(Log::new(1, HISTORY_CAPACITY)),
+            conditions: Arc::default(),
+            unusable: watch::Sender::new(Arc::default()),
+        }
     }
 
     fn conditions(&self) -> MutexGuard<'_, Conditions> {
@@ -73,6 +79,11 @@ impl Memory {
         if fault.is_some() {
             self.feed.cut();
         }
+    }
+
+    /// From now on the store says that it cannot use these.
+    pub fn set_unusable(&self, unusable: Vec<Unusable>) {
+        self.unusable.send_replace(unusable.into());
     }
 
     /// From now on every call takes this long (tokio time) before it is looked at.
@@ -202,6 +213,10 @@ impl Datastore for Memory {
     async fn delete(&self, key: &str, expect: Expect) -> Result<Written, Error> {
         self.call().await?;
         Ok(self.feed.commit_if(expect, Edit::Delete { key: key.to_owned() }))
+    }
+
+    fn unusable(&self) -> watch::Receiver<Arc<[Unusable]>> {
+        self.unusable.subscribe()
     }
 
     async fn grant(&self, ttl: Duration) -> Result<Option<LeaseId>, Error> {

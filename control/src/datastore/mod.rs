@@ -15,10 +15,12 @@ pub mod snapshot;
 pub mod syncer;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use tokio::sync::watch;
 
 /// A position in the history of a datastore; grows by one with every write, as etcd's.
 pub type Revision = i64;
@@ -101,6 +103,15 @@ pub enum WatchEvent {
         /// The oldest revision still available.
         compact_revision: Revision,
     },
+}
+
+/// Content of a datastore that it cannot make keys of, so that no reader of keys can complain of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unusable {
+    /// Where it is, e.g. a file.
+    pub place: String,
+    /// What is wrong with it.
+    pub why: String,
 }
 
 /// Why a datastore did not do what it was asked.
@@ -192,6 +203,12 @@ pub trait Datastore: Send + Sync + fmt::Debug {
 
     /// Deletes one key under a condition.
     async fn delete(&self, key: &str, expect: Expect) -> Result<Written, Error>;
+
+    /// What cannot be used right now, in order of place, and every later word about it. Stores in which every value has a
+    /// key have nothing to say; their receiver is closed.
+    fn unusable(&self) -> watch::Receiver<Arc<[Unusable]>> {
+        watch::channel(Arc::default()).1
+    }
 
     /// A new lease object that expires after `ttl` unless replaced (flannel never keeps one alive). `None` where
     /// the store has no expiry (directory): keys written there live until deleted.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::datastore::Unusable;
 
 #[tokio::test(start_paused = true)]
 async fn peers_come_change_and_go() {
@@ -284,4 +285,57 @@ async fn a_revision_is_in_force_once_every_stream_is_known_to_have_read_it() {
     node.observer.ask(revision + 100);
     settle().await;
     assert_eq!(node.status().in_force.unwrap().complete, revision + 2, "nobody has written that yet");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_datastore_cannot_read_degrades_the_node_until_it_is_mended() {
+    let world = World::new();
+    let broken = |name: &str| Unusable { place: format!("/etc/canal/{name}"), why: "not valid JSON".into() };
+    world.store.set_unusable(vec![broken("net-conf.json")]);
+    let mut node = world.start();
+    node.until("told", |status| status.degraded.len() == 2).await;
+    assert_eq!(node.codes(), ["waiting_for_config", "documents"]);
+    assert_eq!(node.status().complaints[0].key, "/etc/canal/net-conf.json");
+
+    world.store.set_unusable(Vec::new());
+    world.put(CONFIG, VXLAN).await;
+    node.until_ready().await;
+    assert_eq!(node.codes(), Vec::<&str>::new());
+
+    world.store.set_unusable(vec![broken("subnets/a.json"), broken("subnets/b.json")]);
+    node.until("told", |status| !status.degraded.is_empty()).await;
+    assert_eq!(node.codes(), ["documents"]);
+    assert_eq!(
+        node.status().degraded[0].to_string(),
+        "2 documents cannot be used as they are, the first: /etc/canal/subnets/a.json: not valid JSON"
+    );
+    assert_eq!((node.status().complaints.len(), node.status().complaints_total), (2, 2));
+    assert!(node.status().ready, "degraded is no hindrance");
+
+    world.store.set_unusable(Vec::new());
+    node.until("well", |status| status.degraded.is_empty()).await;
+    assert_eq!(node.status().complaints, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_revision_is_the_greatest_that_any_stream_has_reached() {
+    let world = World::with_config(VXLAN).await;
+    let mut node = world.start();
+    node.until_ready().await;
+    for turn in 0..3 {
+        world.put(&workload_key("a"), &workload("cali0", &format!("10.244.9.{turn}"))).await;
+        settle().await;
+        assert_eq!(node.status().heard.revision, world.store.revision(), "of a workload");
+        assert_eq!(node.tables.load().revision, world.store.revision() as u64);
+        world.put(&lease_key("10.244.77.0-24"), &vxlan_lease("192.0.2.77", turn)).await;
+        settle().await;
+        assert_eq!(node.status().heard.revision, world.store.revision(), "of a lease");
+    }
+    // A history that was lost counts for nothing, though one stream hears of it before the other.
+    let before = world.store.revision();
+    world.store.wipe();
+    world.put(CONFIG, VXLAN).await;
+    world.pass(Duration::from_secs(120)).await;
+    assert!(world.store.revision() < before);
+    assert_eq!(node.status().heard.revision, world.store.revision());
 }

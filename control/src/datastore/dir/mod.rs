@@ -23,6 +23,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use inotify::Inotify;
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 pub use documents::{Document, Reason, documents};
@@ -30,7 +31,7 @@ pub use layout::{Format, Place};
 pub use scan::{Complaint, FILE_BYTES_MAX};
 
 use super::feed::{Edit, Feed, Log};
-use super::{Datastore, Error, Expect, LeaseId, Revision, Snapshot, WatchEvent, Written};
+use super::{Datastore, Error, Expect, LeaseId, Revision, Snapshot, Unusable, WatchEvent, Written};
 use follow::Follower;
 use layout::{Layout, shown};
 use scan::{Found, RootMissing, Scanner, Trust};
@@ -56,6 +57,8 @@ struct State {
     found: Found,
     missing: Option<String>,
     unwatched: Option<Complaint>,
+    /// The complaints, as those see them who know no files.
+    unusable: watch::Sender<Arc<[Unusable]>>,
 }
 
 impl fmt::Debug for Dir {
@@ -88,7 +91,8 @@ impl Dir {
             }
         };
         let scanner = Scanner::new(layout, inotify.as_ref().map(Inotify::watches));
-        let state = State { scanner, found: Found::default(), missing: None, unwatched };
+        let unusable = watch::Sender::new(Arc::default());
+        let state = State { scanner, found: Found::default(), missing: None, unwatched, unusable };
         let feed = Feed::new(Log::new(1, HISTORY_CAPACITY));
         let inner = Arc::new(Inner { feed, root, state: Mutex::new(state) });
         // What is there at start counts at once; whether a file was still being written shows in a moment.
@@ -100,11 +104,7 @@ impl Dir {
 
     /// What is wrong with files right now, in order of path.
     pub fn complaints(&self) -> Vec<Complaint> {
-        let state = self.inner.state();
-        let mut complaints: Vec<Complaint> =
-            state.unwatched.iter().chain(&state.found.complaints).cloned().collect();
-        complaints.sort_by(|a, b| a.path.cmp(&b.path));
-        complaints
+        self.inner.state().complaints()
     }
 
     /// Runs on a thread that may block.
@@ -121,8 +121,30 @@ impl Dir {
 }
 
 impl State {
-    /// Scans and commits what changed as one revision. Returns whether to look again soon.
+    fn complaints(&self) -> Vec<Complaint> {
+        let all = self.unwatched.iter().chain(&self.found.complaints);
+        let mut complaints: Vec<Complaint> = all.cloned().collect();
+        complaints.sort_by(|a, b| a.path.cmp(&b.path));
+        complaints
+    }
+
+    /// Scans, commits what changed as one revision and says what cannot be used. Returns whether to look again soon.
     fn rescan(&mut self, feed: &Feed, trust: Trust<'_>) -> bool {
+        let again = self.read(feed, trust);
+        let told = |complaint: Complaint| Unusable {
+            place: shown(&complaint.path),
+            why: complaint.reason.to_string(),
+        };
+        let unusable: Arc<[Unusable]> = self.complaints().into_iter().map(told).collect();
+        self.unusable.send_if_modified(|current| {
+            let news = *current != unusable;
+            *current = unusable;
+            news
+        });
+        again
+    }
+
+    fn read(&mut self, feed: &Feed, trust: Trust<'_>) -> bool {
         let before: Vec<Complaint> = std::mem::take(&mut self.found.complaints);
         match self.scanner.scan(trust, SystemTime::now()) {
             Ok(found) => {
@@ -294,6 +316,10 @@ impl Datastore for Dir {
             })
         })
         .await
+    }
+
+    fn unusable(&self) -> watch::Receiver<Arc<[Unusable]>> {
+        self.inner.state().unusable.subscribe()
     }
 
     async fn grant(&self, _: Duration) -> Result<Option<LeaseId>, Error> {

@@ -5,7 +5,7 @@ use crate::cmd::Background;
 use crate::flannel::PREFIX;
 use crate::plan;
 use crate::store::Store;
-use crate::topology::Topology;
+use crate::topology::{Host, Topology};
 use crate::wait;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -18,6 +18,9 @@ use tempfile::TempDir;
 
 /// Where Calico's v3 client keeps workload endpoints.
 const WORKLOADS: &str = "/calico/resources/v3/projectcalico.org/workloadendpoints";
+
+/// Name of the switch's own table of packets that vanish.
+const PARTITION: &str = "partition";
 
 /// How clients are made to prove themselves.
 #[derive(Clone, Debug, Default)]
@@ -126,6 +129,23 @@ impl<'t> Etcd<'t> {
         self.stop()?;
         std::fs::remove_dir_all(self.data.path().join("data"))?;
         self.restart()
+    }
+
+    /// From now on every packet between this etcd and `host` vanishes, without a word to either; what others exchange does
+    /// not. Until [`Self::heal`].
+    pub fn partition(&self, host: &Host) -> Result<()> {
+        let nft = |rule: String| self.topology.switch.run(&["nft", &rule]).map(drop);
+        nft(format!("add table inet {PARTITION}"))?;
+        for (hook, direction, end) in [("input", "saddr", "dport"), ("output", "daddr", "sport")] {
+            nft(format!("add chain inet {PARTITION} {hook} {{ type filter hook {hook} priority 0; }}"))?;
+            nft(format!("add rule inet {PARTITION} {hook} ip {direction} {} tcp {end} 2379 drop", host.v4))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the partition.
+    pub fn heal(&self) -> Result<()> {
+        self.topology.switch.run(&["nft", "delete", "table", "inet", PARTITION]).map(drop)
     }
 
     /// Compacts everything up to the current revision: a watch that resumes earlier is refused.

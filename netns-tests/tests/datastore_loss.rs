@@ -4,9 +4,9 @@ use anyhow::{Result, ensure};
 use netns_tests::overlay::{wait_reachable, wait_unreachable};
 use netns_tests::traffic::{Ping, Transfer};
 use netns_tests::{Canal, Store};
-use netns_tests::{CanalOptions, DirStore, Network, Overlay, Role, Shape, Topology, flannel, wait};
+use netns_tests::{CanalOptions, DirStore, Network, Overlay, Pod, Role, Shape, Topology, flannel, wait};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const ROLES: fn() -> [Role; 2] = || [Role::canal(), Role::Kernel];
 
@@ -52,6 +52,57 @@ fn what_changed_while_the_daemon_could_not_see_is_caught_up_with_after_a_compact
     overlay.store.restart()?;
     wait_unreachable(overlay.pod(0), overlay.pod(1).v4.into())?;
     Ping::to(overlay.pod(2).v4).expect_all(&overlay.pod(0).ns)?;
+    topology.pass()
+}
+
+/// Silence after which the client asks, and how long it waits for the answer: the defaults of canal-control's etcd options.
+const KEEP_ALIVE: Duration = Duration::from_secs(30 + 10);
+
+#[test]
+fn a_silent_partition_is_noticed_by_keep_alives_and_the_watch_goes_on_after_it() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(3))?;
+    let roles = [Role::canal(), Role::Kernel, Role::Kernel];
+    let overlay = Overlay::start(&topology, &Network::default(), &roles)?;
+    let to = overlay.pod(2).v4;
+    let stream = Transfer::endless(&overlay.pod(0).ns, &overlay.pod(2).ns, to.into(), 10_000_000)?;
+    let subnets = overlay.subnets(0)?;
+    for (number, compacted) in [(11, false), (12, true)] {
+        let began = Instant::now();
+        overlay.store.partition(overlay.host(0))?;
+        // Nobody tells the client: neither is the connection closed, nor does any packet say that it is dead.
+        let told = || {
+            let (code, text) = overlay.canal(0).status_text()?;
+            Ok(code == Some(1) && text.contains("the datastore is away"))
+        };
+        wait::until("the status says that etcd is away", KEEP_ALIVE + wait::SOON, told)?;
+        println!("noticed after {:?}", began.elapsed());
+        stream.expect_progress(20_000_000, wait::SOON)?;
+        Ping::to(to).expect_all(&overlay.pod(0).ns)?;
+
+        // What happens meanwhile: a node goes, a pod comes, another comes and goes.
+        overlay.kernel(1).retire(&overlay.store)?;
+        let pod = Pod::new(&topology, overlay.host(0), subnets, number, overlay.pod_mtu)?;
+        let short_lived = Pod::new(&topology, overlay.host(0), subnets, 100 + number, overlay.pod_mtu)?;
+        pod.attach(&overlay.store)?;
+        short_lived.attach(&overlay.store)?;
+        short_lived.detach(&overlay.store)?;
+        if compacted {
+            overlay.store.compact()?;
+        }
+        Ping::to(overlay.pod(1).v4).expect_all(&overlay.pod(0).ns)?;
+
+        overlay.store.heal()?;
+        wait::until("the status is content again", wait::SOON, || overlay.canal(0).status().map(|_| true))?;
+        wait_unreachable(overlay.pod(0), overlay.pod(1).v4.into())?;
+        wait_reachable(overlay.pod(0), pod.v4.into())?;
+        overlay.canal(0).wait_endpoint(&short_lived.interface, false)?;
+        // And it listens again.
+        overlay.kernel(1).publish(&overlay.store)?;
+        wait_reachable(overlay.pod(0), overlay.pod(1).v4.into())?;
+        pod.detach(&overlay.store)?;
+        wait_unreachable(overlay.pod(0), pod.v4.into())?;
+    }
+    stream.finish(wait::SOON)?;
     topology.pass()
 }
 

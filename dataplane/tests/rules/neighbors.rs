@@ -56,7 +56,9 @@ fn from_pod1(packet: &Ip) -> Vec<u8> {
 fn the_gateway_answers_arp_for_itself_and_for_what_it_reaches() {
     let mut world = World::new(&world::spec(2), Caps::NONE);
     let own = v4(pod(1, 1, false));
-    for target in [GATEWAY_V4, v4(pod(1, 2, false)), v4(pod(2, 7, false)), v4(pod(1, 0, false))] {
+    // Itself, a local pod, a remote one, the node; and an address of the node's own subnet that nobody has.
+    let nobody = v4(pod(1, 99, false));
+    for target in [GATEWAY_V4, v4(pod(1, 2, false)), v4(pod(2, 7, false)), v4(pod(1, 0, false)), nobody] {
         let sent = world.one(POD1, arp(1, own, target)).expect("answered");
         assert_eq!(sent.egress, Egress::Workload(101));
         let (mac, gateway) = (pod_mac(1).0, GATEWAY_MAC.0);

@@ -10,6 +10,7 @@ cd "$ROOT"
 UNSAFE_FILES=(
     dataplane/src/prefetch.rs
     dataplane/io/src/checksum.rs
+    dataplane/io/src/heap.rs
     dataplane/tests/allocations.rs
     dataplane/io/src/tun/ioctl.rs
     dataplane/io/src/udp/message.rs

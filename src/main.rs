@@ -26,6 +26,8 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
+    // Nothing depends on it but the memory that the process needs.
+    let _ = canal_io::heap::keep_compact();
     logging::start(config.log_level, config.log_format);
     match daemon::run(&config) {
         Ok(()) => ExitCode::SUCCESS,

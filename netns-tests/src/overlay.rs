@@ -47,6 +47,8 @@ pub struct Network {
     pub dual: bool,
     /// Further keys of `Backend`.
     pub backend: Value,
+    /// Further keys beside it, such as another `Network`.
+    pub config: Value,
     /// How kernel nodes differ from ordinary ones; `dual` is taken from above.
     pub peers: PeerOptions,
 }
@@ -79,7 +81,11 @@ impl<'t> Overlay<'t> {
 impl<'t, S: Store> Overlay<'t, S> {
     /// Starts the overlay on a datastore that is there already.
     pub fn on(topology: &'t Topology, store: S, network: &Network, roles: &[Role]) -> Result<Self> {
-        store.set_net_conf(&flannel::net_conf(network.dual, &network.backend))?;
+        let mut conf = flannel::net_conf(network.dual, &network.backend);
+        for (key, value) in network.config.as_object().into_iter().flatten() {
+            conf[key] = value.clone();
+        }
+        store.set_net_conf(&conf)?;
         let pod_mtu = if network.dual { 1430 } else { 1450 };
         let (canals, kernels, pods) = (Vec::new(), Vec::new(), Vec::new());
         let mut overlay = Self { topology, canals, kernels, pods, pod_mtu, store };

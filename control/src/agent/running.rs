@@ -333,12 +333,13 @@ impl Running {
     }
 
     /// Publishes what differs in more than the revision: flows are judged anew with every generation.
-    fn publish(&mut self, spec: NodeSpec) {
+    fn publish(&mut self, mut spec: NodeSpec) {
         if let Some(published) = &self.published {
-            let as_before = NodeSpec { revision: published.revision, ..spec.clone() };
-            if as_before == **published {
+            let revision = std::mem::replace(&mut spec.revision, published.revision);
+            if spec == **published {
                 return;
             }
+            spec.revision = revision;
         }
         self.generation += 1;
         let current = self.agent.publisher.current();

@@ -1,6 +1,7 @@
 //! The last good state on disk: written when something changed, read when the datastore is away at the start.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -26,7 +27,9 @@ pub(super) struct Saver {
     path: PathBuf,
     source: String,
     looked: Option<Instant>,
-    last: BTreeMap<String, Vec<u8>>,
+    /// Digest of what was written last; a copy would be as large as the datastore.
+    last: Option<u64>,
+    digest: RandomState,
     writing: Option<JoinHandle<Result<(), SnapshotError>>>,
     /// What was in the way the last time.
     pub(super) trouble: Option<String>,
@@ -34,7 +37,15 @@ pub(super) struct Saver {
 
 impl Saver {
     pub(super) fn new(path: PathBuf, source: String) -> Self {
-        Self { path, source, looked: None, last: BTreeMap::new(), writing: None, trouble: None }
+        Self {
+            path,
+            source,
+            looked: None,
+            last: None,
+            digest: RandomState::new(),
+            writing: None,
+            trouble: None,
+        }
     }
 
     /// When to look for something new again.
@@ -52,16 +63,15 @@ impl Saver {
             return false;
         }
         self.looked = Some(Instant::now());
-        let entries = entries(state, without);
-        if entries == self.last {
+        let digest = self.digest(state, without);
+        if self.last.replace(digest) == Some(digest) {
             return true;
         }
-        self.last.clone_from(&entries);
         let saved = snapshot::Saved {
             source: self.source.clone(),
             revision: state.revision(),
             saved_at: SystemTime::now(),
-            entries,
+            entries: kept(state, without).map(|entry| (entry.key.clone(), entry.value.clone())).collect(),
         };
         let path = self.path.clone();
         self.writing = Some(tokio::task::spawn_blocking(move || snapshot::save(&path, &saved)));
@@ -85,14 +95,24 @@ impl Saver {
         self.trouble = outcome.and_then(|written| written.map_err(|error| error.to_string())).err();
         if let Some(why) = &self.trouble {
             tracing::warn!("the last good state could not be saved: {why}");
-            self.last.clear();
+            self.last = None;
         }
+    }
+
+    fn digest(&self, state: &State, without: &BTreeSet<String>) -> u64 {
+        let mut hasher = self.digest.build_hasher();
+        for entry in kept(state, without) {
+            for part in [entry.key.as_bytes(), &entry.value] {
+                hasher.write_usize(part.len());
+                hasher.write(part);
+            }
+        }
+        hasher.finish()
     }
 }
 
-fn entries(state: &State, without: &BTreeSet<String>) -> BTreeMap<String, Vec<u8>> {
-    let kept = state.documents().filter(|entry| !without.contains(&entry.key));
-    kept.map(|entry| (entry.key.clone(), entry.value.clone())).collect()
+fn kept<'a>(state: &'a State, without: &'a BTreeSet<String>) -> impl Iterator<Item = &'a KeyValue> {
+    state.documents().filter(|entry| !without.contains(&entry.key))
 }
 
 /// Why what was saved is of no use.

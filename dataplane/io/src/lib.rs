@@ -4,6 +4,7 @@ pub mod affinity;
 pub mod bpf;
 mod checksum;
 pub mod clock;
+pub mod heap;
 pub mod mailbox;
 pub mod tun;
 pub mod udp;

@@ -21,7 +21,12 @@ pub struct Echo {
 impl Echo {
     /// Starts the server on a free port of `address`.
     pub fn start(server: &Netns, address: IpAddr) -> Result<Self> {
-        let socket = server.enter(move || UdpSocket::bind((address, 0)).context("binding"))?;
+        Self::start_at(server, SocketAddr::new(address, 0))
+    }
+
+    /// Starts the server at `address`.
+    pub fn start_at(server: &Netns, address: SocketAddr) -> Result<Self> {
+        let socket = server.enter(move || UdpSocket::bind(address).context("binding"))?;
         let address = socket.local_addr()?;
         socket.set_read_timeout(Some(Duration::from_millis(100)))?;
         let stop = Arc::new(AtomicBool::new(false));

@@ -36,8 +36,9 @@ use follow::Follower;
 use layout::{Layout, shown};
 use scan::{Found, RootMissing, Scanner, Trust};
 
-/// Changes remembered for watchers; one that is further behind lists again.
-const HISTORY_CAPACITY: usize = 10_000;
+/// Changes remembered for watchers; one that is further behind lists again, which costs no more in one process than a copy
+/// of every value would cost in memory.
+const HISTORY_CAPACITY: usize = 1000;
 
 /// A directory datastore; dropping it ends its watch streams.
 pub struct Dir {
@@ -54,7 +55,7 @@ struct Inner {
 
 struct State {
     scanner: Scanner,
-    found: Found,
+    complaints: Vec<Complaint>,
     missing: Option<String>,
     unwatched: Option<Complaint>,
     /// The complaints, as those see them who know no files.
@@ -92,7 +93,7 @@ impl Dir {
         };
         let scanner = Scanner::new(layout, inotify.as_ref().map(Inotify::watches));
         let unusable = watch::Sender::new(Arc::default());
-        let state = State { scanner, found: Found::default(), missing: None, unwatched, unusable };
+        let state = State { scanner, complaints: Vec::new(), missing: None, unwatched, unusable };
         let feed = Feed::new(Log::new(1, HISTORY_CAPACITY));
         let inner = Arc::new(Inner { feed, root, state: Mutex::new(state) });
         // What is there at start counts at once; whether a file was still being written shows in a moment.
@@ -122,7 +123,7 @@ impl Dir {
 
 impl State {
     fn complaints(&self) -> Vec<Complaint> {
-        let all = self.unwatched.iter().chain(&self.found.complaints);
+        let all = self.unwatched.iter().chain(&self.complaints);
         let mut complaints: Vec<Complaint> = all.cloned().collect();
         complaints.sort_by(|a, b| a.path.cmp(&b.path));
         complaints
@@ -145,7 +146,7 @@ impl State {
     }
 
     fn read(&mut self, feed: &Feed, trust: Trust<'_>) -> bool {
-        let before: Vec<Complaint> = std::mem::take(&mut self.found.complaints);
+        let before: Vec<Complaint> = std::mem::take(&mut self.complaints);
         match self.scanner.scan(trust, SystemTime::now()) {
             Ok(found) => {
                 self.missing = None;
@@ -153,11 +154,11 @@ impl State {
                     tracing::warn!(path = %shown(&complaint.path), reason = %complaint.reason, "file not used");
                 }
                 let edits = difference(feed, &found);
-                self.found = found;
+                self.complaints = found.complaints;
                 if !edits.is_empty() {
                     feed.commit(edits);
                 }
-                self.found.again
+                found.again
             }
             Err(RootMissing(error)) => {
                 // What was known stays known, and who asks is told that the store is away.
@@ -181,7 +182,7 @@ impl State {
     /// The files a writer of `key` may have written.
     fn files_of(&self, key: &str) -> Vec<PathBuf> {
         let new = self.scanner.layout().file_for(key).map(|(path, _)| path);
-        let holder = self.found.keys.get(key).map(|(_, path)| path.clone());
+        let holder = self.scanner.holder_of(key).map(Path::to_owned);
         new.into_iter().chain(holder).collect()
     }
 
@@ -190,10 +191,10 @@ impl State {
         let (new, place) = self.scanner.layout().file_for(key).ok_or_else(|| {
             refused(Path::new(key), "the directory datastore has no file for this key".to_owned())
         })?;
-        match self.found.keys.get(key) {
+        match self.scanner.holder_of(key) {
             None => Ok((new, place)),
-            Some((_, holder)) if self.scanner.keys_in(holder) == 1 => Ok((holder.clone(), place)),
-            Some((_, holder)) => {
+            Some(holder) if self.scanner.keys_in(holder) == 1 => Ok((holder.to_owned(), place)),
+            Some(holder) => {
                 Err(refused(holder, format!("holds other documents beside {key}: edit it by hand")))
             }
         }
@@ -201,13 +202,13 @@ impl State {
 }
 
 /// The edits that make the feed's keys those of the files.
-fn difference(feed: &Feed, found: &Found) -> Vec<Edit> {
+fn difference(feed: &Feed, found: &Found<'_>) -> Vec<Edit> {
     let log = feed.log();
-    let vanished = log.entries().keys().filter(|key| !found.keys.contains_key(*key));
+    let vanished = log.entries().keys().filter(|key| !found.keys.contains_key(key.as_str()));
     let mut edits: Vec<Edit> = vanished.map(|key| Edit::Delete { key: key.clone() }).collect();
     for (key, (value, _)) in &found.keys {
-        if log.entries().get(key).is_none_or(|entry| entry.value != *value) {
-            edits.push(Edit::Put { key: key.clone(), value: value.clone(), lease: None });
+        if log.entries().get(*key).is_none_or(|entry| entry.value != *value) {
+            edits.push(Edit::Put { key: (*key).to_owned(), value: value.to_vec(), lease: None });
         }
     }
     edits

@@ -100,10 +100,10 @@ pub(super) enum Trust<'a> {
 }
 
 /// What a scan found.
-#[derive(Debug, Default)]
-pub(super) struct Found {
+#[derive(Debug)]
+pub(super) struct Found<'a> {
     /// Every key with its value, and the file that counts.
-    pub(super) keys: BTreeMap<String, (Vec<u8>, PathBuf)>,
+    pub(super) keys: BTreeMap<&'a str, (&'a [u8], &'a Path)>,
     pub(super) complaints: Vec<Complaint>,
     /// A file had not settled: look again in [`SETTLE`].
     pub(super) again: bool,
@@ -152,8 +152,15 @@ impl Scanner {
         self.known.get(path).map_or(0, |known| known.good.len())
     }
 
+    /// The file that counts for a key. Looks through all of them: it is asked when canal writes, which is seldom, and a copy
+    /// of all keys kept for it would be as large as the directory.
+    pub(super) fn holder_of(&self, key: &str) -> Option<&Path> {
+        let holds = |known: &Known| known.good.iter().any(|document| document.key == key);
+        self.known.iter().find(|(_, known)| holds(known)).map(|(path, _)| path.as_path())
+    }
+
     /// Looks at every file; reads those that changed.
-    pub(super) fn scan(&mut self, trust: Trust<'_>, now: SystemTime) -> Result<Found, RootMissing> {
+    pub(super) fn scan(&mut self, trust: Trust<'_>, now: SystemTime) -> Result<Found<'_>, RootMissing> {
         let mut walk = Walk::default();
         if let Err(error) = self.walk_root(&mut walk) {
             self.watch_ancestor();
@@ -162,17 +169,17 @@ impl Scanner {
         self.leave_ancestor();
 
         walk.candidates.sort_by(|a, b| a.path.cmp(&b.path));
-        let mut found = Found { complaints: walk.complaints, ..Found::default() };
+        let (mut complaints, mut again) = (walk.complaints, false);
         let mut before = std::mem::take(&mut self.known);
         for Candidate { path, meaning } in walk.candidates {
             let previous = before.remove(&path);
             match meaning {
                 Ok((place, format)) => {
-                    if let Some(known) = look(&path, &place, format, previous, trust, now, &mut found.again) {
+                    if let Some(known) = look(&path, &place, format, previous, trust, now, &mut again) {
                         self.known.insert(path, known);
                     }
                 }
-                Err(reason) => complain(&mut found.complaints, &path, reason),
+                Err(reason) => complain(&mut complaints, &path, reason),
             }
         }
         for directory in &walk.unreadable {
@@ -184,25 +191,26 @@ impl Scanner {
                 }
             }
         }
-        self.collect(&mut found);
-        Ok(found)
+        Ok(self.collect(complaints, again))
     }
 
     /// All keys of all files: the first file in order wins.
-    fn collect(&self, found: &mut Found) {
+    fn collect(&self, complaints: Vec<Complaint>, again: bool) -> Found<'_> {
+        let mut found = Found { keys: BTreeMap::new(), complaints, again };
         for (path, known) in &self.known {
             if let Some(reason) = &known.complaint {
                 complain(&mut found.complaints, path, reason.clone());
             }
             for document in &known.good {
-                if let Some((_, first)) = found.keys.get(&document.key) {
-                    let reason = Reason::Duplicate { key: document.key.clone(), first: first.clone() };
+                if let Some((_, first)) = found.keys.get(&*document.key) {
+                    let reason = Reason::Duplicate { key: document.key.clone(), first: (*first).to_owned() };
                     complain(&mut found.complaints, path, reason);
                 } else {
-                    found.keys.insert(document.key.clone(), (document.value.clone(), path.clone()));
+                    found.keys.insert(&document.key, (&document.value, path));
                 }
             }
         }
+        found
     }
 
     fn walk_root(&mut self, walk: &mut Walk) -> io::Result<()> {

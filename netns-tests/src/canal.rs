@@ -18,8 +18,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything `canal show` can be asked for.
-const SHOWN: [&str; 9] =
-    ["ports", "endpoints", "routes", "vteps", "fdb", "flows", "drops", "workers", "generation"];
+const SHOWN: [&str; 12] = [
+    "ports",
+    "endpoints",
+    "policies",
+    "profiles",
+    "ipsets",
+    "routes",
+    "vteps",
+    "fdb",
+    "flows",
+    "drops",
+    "workers",
+    "generation",
+];
 
 /// Lines of its log shown on the terminal when a test fails; the whole of it is in the evidence.
 const TAIL_LINES: usize = 60;

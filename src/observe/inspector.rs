@@ -20,7 +20,7 @@ use super::protocol::{
     DatastoreView, FlowView, LeaseView, MAX_FLOWS, MAX_PATIENCE_MS, PolicyView, PortView, Reply, Request,
     Response, StatusView, WorkerView,
 };
-use super::views;
+use super::{policy_views, views};
 use crate::ports::{Chosen, ChosenPort, UnderlayPort};
 use crate::trace::Tracer;
 use crate::trace::question::Question;
@@ -72,6 +72,14 @@ impl Inspector {
         let reply = match request {
             Request::Ports => Reply::Ports(self.ports()),
             Request::Endpoints => Reply::Endpoints(views::endpoints(&self.spec())),
+            Request::Policies | Request::Profiles => match self.world().await {
+                Ok((tables, spec)) if request == Request::Policies => {
+                    Reply::Policies(policy_views::policies(&spec, &tables))
+                }
+                Ok((tables, spec)) => Reply::Profiles(policy_views::profiles(&spec, &tables)),
+                Err(why) => return Response::Error(why),
+            },
+            Request::IpSets => Reply::IpSets(policy_views::ip_sets(&self.spec())),
             Request::Routes => Reply::Routes(views::routes(&self.spec())),
             Request::Vteps => Reply::Vteps(views::vteps(&self.spec(), &self.tables(), coarse_ms())),
             Request::Fdb => Reply::Fdb(views::fdb(&self.spec(), &self.device)),

@@ -32,6 +32,12 @@ pub enum Request {
     Ports,
     /// Local workloads.
     Endpoints,
+    /// Policies that local workloads have, and what their rules have met.
+    Policies,
+    /// Profiles likewise.
+    Profiles,
+    /// Sets of addresses that rules name.
+    IpSets,
     /// Where destinations are.
     Routes,
     /// Remote tunnel end points.
@@ -79,6 +85,9 @@ pub enum Response {
 pub enum Reply {
     Ports(Vec<PortView>),
     Endpoints(Vec<EndpointView>),
+    Policies(Vec<RuleSetView>),
+    Profiles(Vec<RuleSetView>),
+    IpSets(Vec<IpSetView>),
     Routes(Vec<RouteView>),
     Vteps(Vec<VtepView>),
     Fdb(Vec<FdbView>),
@@ -137,6 +146,55 @@ pub struct EndpointView {
     pub networks: Vec<String>,
     /// Largest IP packet, bytes.
     pub mtu: u16,
+    /// What is asked about connections to it, in order: `tier/policy`, then profiles. Empty: everything is denied.
+    pub ingress: Vec<String>,
+    /// The same about connections from it.
+    pub egress: Vec<String>,
+}
+
+/// The rules of one policy or profile for one direction.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleSetView {
+    /// `NetworkPolicy`, `GlobalNetworkPolicy` or `Profile`.
+    pub kind: String,
+    /// As stored; with its namespace, if it has one.
+    pub name: String,
+    /// `None` for profiles.
+    pub tier: Option<String>,
+    /// `ingress` or `egress`, from the workloads' point of view.
+    pub direction: String,
+    /// Local workloads that have it.
+    pub endpoints: usize,
+    /// In order.
+    pub rules: Vec<RuleView>,
+}
+
+/// One rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleView {
+    /// Position, from 0.
+    pub rule: usize,
+    /// `Allow`, `Deny`, `Log` or `Pass`.
+    pub action: String,
+    /// What it asks for, for people.
+    pub criteria: String,
+    /// Packets that met it. Only those that open connections are asked about.
+    pub packets: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+}
+
+/// A set of addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IpSetView {
+    /// As rules name it.
+    pub id: String,
+    /// `networks` or `ports` (address, port and protocol).
+    pub kind: String,
+    /// Members.
+    pub count: usize,
+    /// The first of them, up to 1000.
+    pub members: Vec<String>,
 }
 
 /// A route.

@@ -11,6 +11,7 @@ use canal_dataplane::tables::{Kind, Tables};
 use canal_dataplane::verdict::DropReason;
 use ipnetwork::IpNetwork;
 
+use super::policy_views;
 use super::protocol::{
     DropView, EndpointView, FdbView, FlowView, GenerationView, PortView, RouteView, VtepView, WorkerView,
 };
@@ -24,6 +25,8 @@ pub fn endpoints(spec: &NodeSpec) -> Vec<EndpointView> {
         mac: endpoint.mac.map(|mac| mac.to_string()),
         networks: endpoint.networks.iter().map(IpNetwork::to_string).collect(),
         mtu: endpoint.mtu,
+        ingress: policy_views::names(&endpoint.policy.ingress),
+        egress: policy_views::names(&endpoint.policy.egress),
     };
     spec.endpoints.iter().map(view).collect()
 }

@@ -82,6 +82,13 @@ pub enum Topic {
     Ports,
     /// Local workloads
     Endpoints,
+    /// Policies that local workloads have, and what their rules have met
+    Policies,
+    /// Profiles likewise
+    Profiles,
+    /// Sets of addresses that rules name
+    #[value(name = "ipsets")]
+    IpSets,
     /// Where destinations are
     Routes,
     /// Remote tunnel end points
@@ -129,6 +136,9 @@ impl Show {
         match self.topic {
             Topic::Ports => vec![Request::Ports],
             Topic::Endpoints => vec![Request::Endpoints],
+            Topic::Policies => vec![Request::Policies],
+            Topic::Profiles => vec![Request::Profiles],
+            Topic::IpSets => vec![Request::IpSets],
             Topic::Routes => vec![Request::Routes],
             Topic::Vteps => vec![Request::Vteps],
             Topic::Fdb => vec![Request::Fdb],
@@ -141,6 +151,9 @@ impl Show {
                 Request::Ports,
                 Request::Workers,
                 Request::Endpoints,
+                Request::Policies,
+                Request::Profiles,
+                Request::IpSets,
                 Request::Routes,
                 Request::Vteps,
                 Request::Fdb,

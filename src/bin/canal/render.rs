@@ -1,8 +1,8 @@
 //! How replies look, as tables and as JSON. Pure: replies in, text out.
 
 use canal::observe::protocol::{
-    DatastoreView, DropView, EndpointView, EnforcedView, FdbView, FlowView, GenerationView, PolicyView,
-    PortView, Reply, RouteView, StatusView, VtepView, WorkerView,
+    DatastoreView, DropView, EndpointView, EnforcedView, FdbView, FlowView, GenerationView, IpSetView,
+    PolicyView, PortView, Reply, RouteView, RuleSetView, StatusView, VtepView, WorkerView,
 };
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
@@ -43,6 +43,9 @@ fn table(reply: &Reply, all_drops: bool) -> (&'static str, String) {
     match reply {
         Reply::Ports(ports) => ("ports", show_ports(ports)),
         Reply::Endpoints(endpoints) => ("endpoints", show_endpoints(endpoints)),
+        Reply::Policies(sets) => ("policies", show_rule_sets(sets, "policies")),
+        Reply::Profiles(sets) => ("profiles", show_rule_sets(sets, "profiles")),
+        Reply::IpSets(sets) => ("ipsets", show_ip_sets(sets)),
         Reply::Routes(routes) => ("routes", show_routes(routes)),
         Reply::Vteps(vteps) => ("vteps", show_vteps(vteps)),
         Reply::Fdb(fdb) => ("fdb", show_fdb(fdb)),
@@ -137,10 +140,53 @@ fn show_endpoints(endpoints: &[EndpointView]) -> String {
             optional(endpoint.mac.as_ref()),
             listed(&endpoint.networks),
             endpoint.mtu.to_string(),
+            abridged(&endpoint.ingress),
+            abridged(&endpoint.egress),
         ]
     };
-    let columns = ["ENDPOINT", "INTERFACE", ">IFINDEX", "MAC", "NETWORKS", ">MTU"];
+    let columns = ["ENDPOINT", "INTERFACE", ">IFINDEX", "MAC", "NETWORKS", ">MTU", "INGRESS", "EGRESS"];
     or_none(endpoints.len(), "endpoints", || grid(&columns, endpoints.iter().map(row)))
+}
+
+/// The first names of a list.
+fn abridged(names: &[String]) -> String {
+    match names {
+        [] => "denied".into(),
+        [first, second, rest @ ..] if !rest.is_empty() => format!("{first},{second},+{}", rest.len()),
+        names => names.join(","),
+    }
+}
+
+/// A line for each rule; one without rules has a line of its own.
+fn show_rule_sets(sets: &[RuleSetView], what: &str) -> String {
+    let rows = sets.iter().flat_map(|set| {
+        let head = [set.tier.clone().unwrap_or_else(|| "-".into()), set.name.clone(), set.direction.clone()];
+        let row = move |rest: [String; 5]| head.clone().into_iter().chain(rest).collect::<Vec<_>>();
+        let empty = set.rules.is_empty().then(|| row(["-", "-", "no rules", "0", "0"].map(str::to_owned)));
+        let rules: Vec<Vec<String>> = set
+            .rules
+            .iter()
+            .map(|rule| {
+                let numbers = [rule.packets.to_string(), rule.bytes.to_string()];
+                let [packets, bytes] = numbers;
+                row([rule.rule.to_string(), rule.action.clone(), rule.criteria.clone(), packets, bytes])
+            })
+            .collect();
+        empty.into_iter().chain(rules)
+    });
+    let columns = ["TIER", "NAME", "DIRECTION", ">RULE", "ACTION", "MATCHES", ">PACKETS", ">BYTES"];
+    or_none(sets.len(), what, || grid(&columns, rows))
+}
+
+fn show_ip_sets(sets: &[IpSetView]) -> String {
+    const SHOWN: usize = 3;
+    let row = |set: &IpSetView| {
+        let shown = set.members.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(" ");
+        let more = set.count.saturating_sub(SHOWN);
+        let members = if more > 0 { format!("{shown} +{more}") } else { shown };
+        vec![set.id.clone(), set.kind.clone(), set.count.to_string(), members]
+    };
+    or_none(sets.len(), "ipsets", || grid(&["ID", "KIND", ">COUNT", "MEMBERS"], sets.iter().map(row)))
 }
 
 fn show_routes(routes: &[RouteView]) -> String {

@@ -1,4 +1,4 @@
-use canal::observe::protocol::LeaseView;
+use canal::observe::protocol::{LeaseView, RuleView};
 
 use super::*;
 
@@ -41,12 +41,14 @@ fn endpoints_routes_and_vteps_are_tables() {
         mac: None,
         networks: vec!["10.1.1.2/32".into(), "fd00::2/128".into()],
         mtu: 1450,
+        ingress: ["default/web", "default/db", "kns.a", "ksa.a"].map(Into::into).into(),
+        egress: vec![],
     };
     assert_eq!(
         one(Reply::Endpoints(vec![endpoint])),
         "\
-ENDPOINT   INTERFACE  IFINDEX  MAC  NETWORKS                  MTU
-default/a  cali1            -  -    10.1.1.2/32,fd00::2/128  1450
+ENDPOINT   INTERFACE  IFINDEX  MAC  NETWORKS                  MTU  INGRESS                    EGRESS
+default/a  cali1            -  -    10.1.1.2/32,fd00::2/128  1450  default/web,default/db,+2  denied
 "
     );
     let route = |prefix: &str, kind: &str, via: &str, mtu| RouteView {
@@ -264,5 +266,43 @@ fn waiting_ends_with_a_reason() {
     assert_eq!(enforced(&view), "revision 7 is not enforced yet\n  a\n  b\n");
     assert!(
         enforced(&EnforcedView { degraded: true, ..view }).starts_with("revision 7 cannot be waited for\n")
+    );
+}
+
+#[test]
+fn policies_are_shown_rule_by_rule_and_sets_in_part() {
+    let rule = RuleView {
+        rule: 0,
+        action: "Allow".into(),
+        criteria: "tcp to ports 80".into(),
+        packets: 7,
+        bytes: 420,
+    };
+    let web = RuleSetView {
+        kind: "NetworkPolicy".into(),
+        name: "default/web".into(),
+        tier: Some("default".into()),
+        direction: "ingress".into(),
+        endpoints: 2,
+        rules: vec![rule],
+    };
+    let bare = RuleSetView { name: "default/deny".into(), rules: vec![], ..web.clone() };
+    assert_eq!(
+        one(Reply::Policies(vec![web, bare])),
+        "\
+TIER     NAME          DIRECTION  RULE  ACTION  MATCHES          PACKETS  BYTES
+default  default/web   ingress       0  Allow   tcp to ports 80        7    420
+default  default/deny  ingress       -  -       no rules               0      0
+"
+    );
+    assert_eq!(one(Reply::Profiles(vec![])), "no profiles\n");
+    let members = (1..=4).map(|n| format!("10.0.0.{n}/32")).collect();
+    let set = IpSetView { id: "s:x".into(), kind: "networks".into(), count: 4, members };
+    assert_eq!(
+        one(Reply::IpSets(vec![set])),
+        "\
+ID   KIND      COUNT  MEMBERS
+s:x  networks      4  10.0.0.1/32 10.0.0.2/32 10.0.0.3/32 +1
+"
     );
 }

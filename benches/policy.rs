@@ -223,7 +223,9 @@ fn established(criterion: &mut Criterion) {
             group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
                 let rig = rig.get_or_init(|| {
                     let mut rig = Rig::new(count, To::Remote, flows);
-                    (0..2 * flows as usize / BATCH + 2).for_each(|_| drop(rig.batch(flows)));
+                    (0..2 * flows as usize / BATCH + 2).for_each(|_| {
+                        rig.batch(flows);
+                    });
                     RefCell::new(rig)
                 });
                 bencher.iter_custom(|packets| {
@@ -245,7 +247,7 @@ fn decision(criterion: &mut Criterion) {
         let transport = Transport::Ports(1000, 80);
         let facts = Facts { source, destination, protocol: 17, transport };
         let mut memo = Memo::default();
-        let mut ask = |memo: &mut Memo| {
+        let ask = |memo: &mut Memo| {
             let (source, destination) = (tables.class(facts.source), tables.class(facts.destination));
             let program = &tables.endpoint(0).egress;
             let decision =

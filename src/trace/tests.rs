@@ -396,8 +396,8 @@ fn policy_is_told_rule_by_rule_and_counts_nothing() {
     let tracer = Tracer::new(SEED, 1);
     let trace = |from, to, port| tracer.trace(&ask(from, to, tcp(port)), &spec, &tables, 1000).unwrap();
     let view = |report: &Report, name: &str| {
-        let stages = report.stages.iter().filter(|stage| stage.stage == name);
-        stages.last().cloned().unwrap_or_else(|| panic!("no {name} in {:?}", told(report)))
+        let mut stages = report.stages.iter().filter(|stage| stage.stage == name);
+        stages.next_back().cloned().unwrap_or_else(|| panic!("no {name} in {:?}", told(report)))
     };
     let refused = trace(workload("a"), "10.1.1.3", 443);
     assert_eq!(ending(&refused).1, Some("policy_denied_egress"));

@@ -219,12 +219,12 @@ impl Reference {
         let routed = !from_host && !to_host;
         if routed && ip.ttl <= 1 {
             let error = answer::Error::TimeExceeded;
-            return self.tell(spec, sender, frame, ip, error, now_ms).ok_or(DropReason::TtlExpired)?;
+            return self.tell(spec, sender, frame, ip, error).ok_or(DropReason::TtlExpired)?;
         }
         let mtu = self.mtu(spec, way, now_ms);
         if ip.len > usize::from(mtu) && ip.dont_fragment {
             let error = answer::Error::TooBig(mtu);
-            return self.tell(spec, sender, frame, ip, error, now_ms).ok_or(DropReason::TooBig)?;
+            return self.tell(spec, sender, frame, ip, error).ok_or(DropReason::TooBig)?;
         }
         let mut packet = frame[14..].to_vec();
         if routed {
@@ -248,7 +248,6 @@ impl Reference {
         frame: &[u8],
         ip: &Ip,
         error: answer::Error,
-        now_ms: u64,
     ) -> Option<Result<Outcome, DropReason>> {
         let way = match sender {
             Sender::Workload(endpoint) => Way::Workload(endpoint),
@@ -257,7 +256,7 @@ impl Reference {
             Sender::Direct => longest_prefix(spec, ip.source)?,
         };
         let ours: IpAddr = if ip.v6 { spec.gateway_v6?.into() } else { spec.gateway_v4?.into() };
-        let packet = answer::error(frame, ip, error, ours, self.mtu(spec, way, now_ms))?;
+        let packet = answer::error(frame, ip, error, ours)?;
         Some(match way {
             Way::Nowhere(reason) => Err(reason),
             way => {

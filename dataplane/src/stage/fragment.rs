@@ -2,9 +2,8 @@
 
 use super::Context;
 use crate::fragment;
-use crate::net::FlowKey;
 use crate::offload::{Checksum, Offload};
-use crate::packet::{Batch, Headers, Packet};
+use crate::packet::{Batch, Packet};
 use crate::verdict::{DropReason, Verdict};
 
 /// Cuts every packet that is to be fragmented; the pieces behind the first join the batch.
@@ -22,14 +21,7 @@ pub fn run(batch: &mut Batch, cx: &mut Context<'_>) {
         }
         packet.offload = Offload { checksum: Checksum::Complete, ..Offload::NONE };
         packet.verdict = Verdict::Forward(adjacency);
-        // As for pieces that come from elsewhere: a router that finds one too big quotes it, not the whole, and can be
-        // believed only if the outer source port is that of what it quotes.
-        packet.hash = piece_key(&packet.headers).hash(cx.flows.seed());
         let pieces: Vec<Packet> = rest.into_iter().map(|frame| packet.with_frame(frame)).collect();
         pieces.into_iter().for_each(|piece| batch.push(piece));
     }
-}
-
-fn piece_key(whole: &Headers) -> FlowKey {
-    FlowKey::v4(whole.source_v4(), whole.destination_v4(), (0, 0), whole.protocol(), true).0
 }

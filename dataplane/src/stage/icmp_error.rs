@@ -3,15 +3,11 @@
 use std::net::IpAddr;
 
 use super::Context;
-use crate::net::FlowKey;
 use crate::offload::Offload;
 use crate::packet::{Packet, Source};
 use crate::reply::icmp_error::{self, IcmpError};
 use crate::tables::{HOST, Tables};
 use crate::verdict::{DropReason, Verdict};
-
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
 
 /// Turns packets that cannot go on into errors to their senders, within the budget; the rest is dropped.
 #[inline(never)]
@@ -36,28 +32,12 @@ fn tell(packet: &mut Packet, error: IcmpError, cx: &mut Context<'_>) -> Option<u
         cx.counters.icmp_limited.add(1);
         return None;
     }
-    let mtu = tables.adjacencies[back as usize].mtu_at(cx.now_ms);
-    icmp_error::rewrite(&mut packet.frame, error, ours, mtu).ok()?;
+    icmp_error::rewrite(&mut packet.frame, error, ours).ok()?;
     packet.offload = Offload::NONE;
-    // The outer source port is that of the packet on the wire: whoever quotes it must be believed.
-    packet.hash = error_key(ours, packet.headers.source_address()).hash(cx.flows.seed());
     // The outer header of the way back describes the new packet, not the one it was made of.
     packet.headers.tos = if packet.headers.is_v6() { 0 } else { icmp_error::TOS_CONTROL };
     cx.counters.replies.add(1);
     Some(back)
-}
-
-/// The flow of an error from `ours` to `sender`.
-fn error_key(ours: IpAddr, sender: IpAddr) -> FlowKey {
-    match (ours, sender) {
-        (IpAddr::V4(ours), IpAddr::V4(to)) => {
-            FlowKey::v4(ours.to_bits(), to.to_bits(), (0, 0), ICMP, false).0
-        }
-        (IpAddr::V6(ours), IpAddr::V6(to)) => {
-            FlowKey::v6(ours.to_bits(), to.to_bits(), (0, 0), ICMPV6, false).0
-        }
-        _ => unreachable!("the error is of the packet's own family"),
-    }
 }
 
 fn way_back(packet: &Packet, tables: &Tables) -> Option<u32> {

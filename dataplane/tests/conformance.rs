@@ -10,7 +10,8 @@ use canal_dataplane::offload::{Caps, Offload};
 use canal_dataplane::port::{Egress, Ingress};
 use canal_dataplane::reply::GATEWAY_MAC;
 use canal_dataplane::spec::policy::EndpointPolicy;
-use canal_dataplane::spec::{Endpoint, LocalVtep, NodeSpec, Vtep, Vxlan};
+use canal_dataplane::spec::{Endpoint, LocalVtep, NodeSpec, Route, Via, Vtep, Vxlan};
+use canal_dataplane::testing::packets;
 use canal_dataplane::testing::world::World;
 use canal_dataplane::verdict::DropReason;
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
@@ -120,13 +121,38 @@ fn receiver(seen: &Seen) -> NodeSpec {
             mac: mac(&seen.inner[6..]),
             owns: vec![IpNetwork::from(seen.inner_addresses.0)],
         }],
+        routes: vec![Route { prefix: seen.inner_addresses.0.into(), via: Via::Vtep(seen.outer.0) }],
         ..NodeSpec::default()
+    }
+}
+
+/// What the receiver must have sent before: recordings begin anywhere, and answers belong to a connection.
+fn question(seen: &Seen) -> Option<packets::Ip> {
+    let inside = SlicedPacket::from_ethernet(&seen.inner).ok()?;
+    let (remote, local) = seen.inner_addresses;
+    match inside.transport? {
+        TransportSlice::Icmpv4(icmp) if icmp.type_u8() == 0 => {
+            Some(packets::ping(local, remote, u16::from_be_bytes([icmp.slice()[4], icmp.slice()[5]])))
+        }
+        TransportSlice::Icmpv6(icmp) if icmp.type_u8() == 129 => {
+            Some(packets::ping(local, remote, u16::from_be_bytes([icmp.slice()[4], icmp.slice()[5]])))
+        }
+        // What is under way is taken up after a start; an answer to an opening is not.
+        TransportSlice::Tcp(tcp) if tcp.syn() && tcp.ack() => {
+            let (to, from) = (tcp.source_port(), tcp.destination_port());
+            Some(packets::tcp((local, from), (remote, to), 0x02, 0))
+        }
+        _ => None,
     }
 }
 
 /// Delivers the frame to its receiver and compares with what was inside, one hop later.
 fn deliver(frame: &[u8], seen: &Seen, what: &str) {
     let mut world = World::with_frames(&receiver(seen), Caps::ALL, SUPER_FRAME_BUFFER);
+    if let Some(question) = question(seen) {
+        let frame = question.frame(GATEWAY_MAC, Mac([2, 0, 0, 0, 0, 9]));
+        world.one(Ingress::Workload(IFINDEX), frame).expect(what);
+    }
     let sent = world.run([(Ingress::Underlay, Offload::NONE, frame.to_vec())]).pop();
     let Some(sent) = sent else {
         let drops: Vec<_> = DropReason::ALL.iter().filter(|r| world.counters.drops(**r) > 0).collect();

@@ -70,6 +70,8 @@ tables      generation 12, revision 345
 classify    IPv4 packet of 40 bytes, protocol TCP
 source      10.1.1.2 is one of the addresses of workload default/n1-k8s-a-eth0
 conntrack   no such connection is assumed
+egress      workload default/n1-k8s-a-eth0: allowed by Profile projectcalico-default-allow, egress rule 0 (Allow)
+              Profile projectcalico-default-allow, rule 0: Allow
 route       10.1.2.0/24 through the tunnel to VTEP 192.0.2.2
 forward     40 bytes fit the MTU, 1450; TTL 64 becomes 63
 encap       into the tunnel to VTEP 192.0.2.2, VNI 1, UDP port 8472

@@ -34,6 +34,8 @@ BASE_PREFIX=${CANAL_BENCH_NAME:-canal-bench}
 BASE_STATE=/run/$BASE_PREFIX
 # No server beside the daemons while measuring.
 DATASTORE=dir
+# The memory scenario gives every flow to one pod and forgets none of them.
+CANAL_ARGS=(--flows-per-workload 1048576 --flow-timeout 'udp=1200,udp-stream=1200')
 RUNS=5 SECONDS_EACH=4 OUTPUT=table PROBES=5000
 # CANAL_BIN_DIR names binaries that are built already.
 BIN=${CANAL_BIN_DIR:-$(target_dir)/release}
@@ -293,7 +295,7 @@ main() {
         --peers) IFS=, read -ra peers <<<"$2" && shift 2 ;;
         --runs) RUNS=$2 && shift 2 ;;
         --seconds) SECONDS_EACH=$2 && shift 2 ;;
-        --workers) CANAL_ARGS=(--workers "$2") && shift 2 ;;
+        --workers) CANAL_ARGS+=(--workers "$2") && shift 2 ;;
         -o) OUTPUT=$2 && shift 2 ;;
         -h | --help) usage ;;
         -*) usage 2 ;;

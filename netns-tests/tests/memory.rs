@@ -28,7 +28,9 @@ fn fits_with(workers: usize) -> Result<()> {
     // Room for thousands of nodes beside those of the laboratory.
     let config = json!({"Network": "10.0.0.0/8", "SubnetMin": "10.244.1.0"});
     let network = Network { config, ..Network::default() };
-    let role = Role::Canal(CanalOptions { workers, ..CanalOptions::default() });
+    // One pod has them all, and none may be forgotten before the last one is there.
+    let alone = ["--flows-per-workload", "1048576", "--flow-timeout", "udp=1200,udp-stream=1200"];
+    let role = Role::Canal(CanalOptions { workers, ..CanalOptions::with(&alone) });
     let overlay = Overlay::on(&topology, store, &network, &[role, Role::Kernel])?;
     let canal = overlay.canal(0);
     let before = canal.resident()?;

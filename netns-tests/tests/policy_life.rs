@@ -133,7 +133,8 @@ fn no_packet_is_judged_by_two_moments() -> Result<()> {
                         socket.send_to(&(pairs as u32).to_be_bytes(), target)?;
                     }
                     pairs += 1;
-                    std::thread::sleep(Duration::from_micros(300));
+                    // What arrives stays in the sockets until the end: it must fit there.
+                    std::thread::sleep(Duration::from_millis(6));
                 }
                 Ok(pairs)
             })
@@ -154,7 +155,7 @@ fn no_packet_is_judged_by_two_moments() -> Result<()> {
     }
     // A flip may fall between the two packets of a pair, once each.
     let (none, both) = (seen.iter().filter(|n| **n == 0).count(), seen.iter().filter(|n| **n == 2).count());
-    ensure!(pairs > 1_000, "{pairs} pairs are too few to tell");
+    ensure!(pairs > 100, "{pairs} pairs are too few to tell");
     ensure!(
         none <= FLIPS && both <= FLIPS,
         "of {pairs} pairs {none} were dropped whole and {both} passed whole"

@@ -306,24 +306,3 @@ fn an_unknown_profile_denies_and_so_does_none() -> Result<()> {
     }
     topology.pass()
 }
-
-#[test]
-fn a_policy_that_cannot_be_read_is_complained_of_and_does_not_stop_the_rest() -> Result<()> {
-    let topology = Topology::build(&Shape::hosts(2))?;
-    let town = Town::build(&topology)?;
-    let selector = "role = 'server'";
-    let bad =
-        policy("bad", json!({"selector": selector, "types": ["Ingress"], "ingress": [{"action": "Allow"}]}));
-    town.put(&bad)?;
-    town.overlay.store.put(&policy("half", json!({})).key(), "{\"kind\": \"NetworkPol")?;
-    town.put(&policy("good", json!({"selector": "role == 'server'", "types": ["Ingress"], "ingress": []})))?;
-    town.expect("the good one is in force", town.client(), HTTP, false)?;
-    wait::until("both are complained of", wait::SOON, || {
-        let (code, said) = town.overlay.canal(0).status_table()?;
-        Ok(code != Some(0) && said.contains("default.bad") && said.contains("default.half"))
-    })?;
-    bad.delete(&town.overlay.store)?;
-    policy("half", json!({})).delete(&town.overlay.store)?;
-    wait::until("no complaint is left", wait::SOON, || Ok(town.overlay.canal(0).status().is_ok()))?;
-    topology.pass()
-}

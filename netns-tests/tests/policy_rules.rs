@@ -208,40 +208,6 @@ fn named_ports_are_those_of_the_endpoint() -> Result<()> {
 }
 
 #[test]
-fn ten_thousand_entries_of_a_network_set_decide_like_one() -> Result<()> {
-    let topology = Topology::build(&Shape::hosts(2))?;
-    let town = Town::build(&topology)?;
-    let mut nets: Vec<String> =
-        (0..10_000).map(|n| format!("172.{}.{}.0/24", 16 + n / 256 % 16, n % 256)).collect();
-    nets.extend((0..6_000).map(|n| format!("198.18.{}.{}", n / 250, n % 250)));
-    nets.push(format!("{}/32", town.client().v4));
-    let set = |nets: &[String]| {
-        Resource::global(Kind::GlobalNetworkSet, "blocked", json!({"nets": nets}))
-            .labelled(json!({"list": "blocked"}))
-    };
-    let put = |nets: &[String]| {
-        let set = set(nets);
-        town.overlay.store.put_long(&set.key(), &set.value().to_string())
-    };
-    put(&nets)?;
-    let rules = json!([{"action": "Deny", "source": {"selector": "list == 'blocked'"}}, {"action": "Allow"}]);
-    town.put(&policy(
-        "set",
-        json!({"selector": "role == 'server'", "types": ["Ingress"], "ingress": rules}),
-    ))?;
-    town.expect("in the set", town.client(), HTTP, false)?;
-    town.expect("not in the set", town.remote(), HTTP, true)?;
-    nets.pop();
-    put(&nets)?;
-    town.expect("taken out of the set", town.client(), HTTP, true)?;
-    // A wide network in the same set holds the other node's pod.
-    nets.push(format!("{}/24", town.overlay.subnets(1)?.v4));
-    put(&nets)?;
-    town.expect("its whole network is in the set", town.remote(), HTTP, false)?;
-    topology.pass()
-}
-
-#[test]
 fn icmp_rules_look_at_type_and_code_in_both_families() -> Result<()> {
     let topology = Topology::build(&Shape::hosts(2))?;
     let town = Town::of(&topology, &Network { dual: true, ..Network::default() })?;

@@ -193,7 +193,8 @@ fn metrics_and_health_are_served() -> Result<()> {
     ensure!(code == 200 && text.contains("# TYPE "), "{code} {text}");
     ensure!(text.contains("unknown_vtep"), "drop reasons are labels: {text}");
     ensure!(answer(&overlay, "127.0.0.1:8471/healthz")?.0 == 200, "healthz");
-    ensure!(answer(&overlay, "127.0.0.1:8471/readyz")?.0 == 200, "readyz");
+    let ready = || Ok(answer(&overlay, "127.0.0.1:8471/readyz")?.0 == 200);
+    wait::until("/readyz says 200", wait::SOON, ready)?;
     topology.pass()
 }
 

@@ -1,5 +1,6 @@
 //! Runs every case of Calico's `calc-graph.json` (states of a datastore with what the real Felix made of them, and the
-//! sequences in which they follow each other) and `e2e-etcd.json` (the same from etcd's own keys and values).
+//! sequences in which they follow each other) and `e2e-etcd.json` (the same from etcd's own keys and values,
+//! in memory and through a real etcd).
 //!
 //! The directory is `$CANAL_CONFORMANCE_DIR`, by default `../shared/conformance` beside the workspace. Without it nothing
 //! is tested, which is an error when `CI=true`.
@@ -13,8 +14,13 @@ use serde_json::Value;
 mod calc_graph;
 #[path = "calico_graph_conformance/etcd.rs"]
 mod etcd;
+#[path = "etcd_server/mod.rs"]
+#[allow(dead_code, reason = "shared with the datastore's tests, which use more of it")]
+mod etcd_server;
 #[path = "calico_graph_conformance/expected.rs"]
 mod expected;
+#[path = "calico_graph_conformance/real_etcd.rs"]
+mod real_etcd;
 #[path = "calico_graph_conformance/rendered.rs"]
 mod rendered;
 #[path = "calico_graph_conformance/v1.rs"]
@@ -48,6 +54,18 @@ fn every_scenario_from_etcd() {
     let Some(file) = read("e2e-etcd.json") else { return };
     let (cases, failures) = etcd::run(&file);
     println!("e2e-etcd.json: {cases} cases, {} failed", failures.len());
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+    assert!(cases > 0);
+}
+
+#[tokio::test]
+async fn every_scenario_through_a_real_etcd() {
+    let Some(file) = read("e2e-etcd.json") else { return };
+    if !etcd_server::available() {
+        return;
+    }
+    let (cases, failures) = real_etcd::run(&file).await;
+    println!("e2e-etcd.json through a real etcd: {cases} cases, {} failed", failures.len());
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
     assert!(cases > 0);
 }

@@ -34,7 +34,8 @@ pub fn run(file: &Value) -> (usize, Vec<String>) {
     (scenarios.len() * 4, failures)
 }
 
-fn changes(etcd: &Value) -> Vec<Change> {
+/// etcd's keys and values, as a watch would tell of them.
+pub fn changes(etcd: &Value) -> Vec<Change> {
     let entries = etcd.as_object().unwrap().iter();
     entries
         .map(|(key, value)| {
@@ -51,13 +52,13 @@ fn gone(change: &Change) -> Change {
 }
 
 /// A node that reads etcd, and takes what makes no sense as Felix does.
-struct Cluster {
+pub struct Cluster {
     state: State,
     graph: CalicoGraph,
 }
 
 impl Cluster {
-    fn new(scenario: &Value) -> Self {
+    pub fn new(scenario: &Value) -> Self {
         let nodename = scenario["local_hostname"].as_str().unwrap();
         let source = match scenario["route_source"].as_str() {
             Some("WorkloadIPs") => RouteSource::Workloads,
@@ -73,7 +74,7 @@ impl Cluster {
         self.graph.flush()
     }
 
-    fn one_by_one(&mut self, changes: &[Change]) -> &Resolution {
+    pub fn one_by_one(&mut self, changes: &[Change]) -> &Resolution {
         for change in changes {
             self.state.apply(std::slice::from_ref(change));
             if let Some(change) =
@@ -83,6 +84,10 @@ impl Cluster {
             }
             self.graph.flush();
         }
+        self.resolution()
+    }
+
+    pub fn resolution(&self) -> &Resolution {
         self.graph.resolution()
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::flow::Census;
+use crate::spec::policy::PolicyDirection;
 use crate::verdict::DropReason;
 
 /// A number that one thread adds to and others read. No read-modify-write instruction is needed for that.
@@ -67,6 +69,14 @@ pub struct Counters {
     pub icmp_limited: Counter,
     /// Table generation this worker uses.
     pub seen_generation: Counter,
+    /// What policy had to tell and nobody heard: too much at once for the worker's log, or for those who read it.
+    pub records_lost: Counter,
+    /// Turns of the worker's loop begin at this time, in milliseconds of its clock: one that stands still is stuck.
+    pub beat_ms: Counter,
+    /// By direction and answer.
+    verdicts: [[Counter; 2]; 2],
+    /// Flows held now, as [`Census::PLACES`] has them.
+    census: [Counter; Census::PLACES.len()],
     drops: [Counter; DropReason::COUNT],
 }
 
@@ -91,6 +101,10 @@ impl Default for Counters {
             vxlan_reserved_bits: Counter::default(),
             icmp_limited: Counter::default(),
             seen_generation: Counter::default(),
+            records_lost: Counter::default(),
+            beat_ms: Counter::default(),
+            verdicts: Default::default(),
+            census: std::array::from_fn(|_| Counter::default()),
             drops: std::array::from_fn(|_| Counter::default()),
         }
     }
@@ -101,6 +115,29 @@ impl Counters {
     #[inline]
     pub fn drop(&self, reason: DropReason) {
         self.drops[reason as usize].add(1);
+    }
+
+    /// Counts one answer of a workload's policy about an opening packet.
+    #[inline]
+    pub fn verdict(&self, direction: PolicyDirection, allowed: bool) {
+        self.verdicts[direction as usize][usize::from(allowed)].add(1);
+    }
+
+    /// How often policy of this direction has answered so.
+    pub fn verdicts(&self, direction: PolicyDirection, allowed: bool) -> u64 {
+        self.verdicts[direction as usize][usize::from(allowed)].get()
+    }
+
+    /// Shows how many flows there are of each kind.
+    pub fn show_census(&self, census: &Census) {
+        for (counter, count) in self.census.iter().zip(census.counts()) {
+            counter.set(count.into());
+        }
+    }
+
+    /// How many flows there were when the worker last said so, as [`Census::PLACES`] has them.
+    pub fn census(&self) -> [u64; Census::PLACES.len()] {
+        std::array::from_fn(|place| self.census[place].get())
     }
 
     /// Packets dropped for this reason.

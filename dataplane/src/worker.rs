@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crate::coalesce::Coalescer;
 use crate::counters::Counters;
-use crate::flow::{FlowInfo, FlowTable, Pieces, Quota};
+use crate::flow::{FlowId, FlowInfo, FlowTable, Page, Pieces, Quota};
 use crate::frame::FramePool;
 use crate::limits::BATCH;
-use crate::net::HashSeed;
+use crate::net::{FlowKey, HashSeed};
 use crate::offload::Caps;
 use crate::packet::Batch;
 use crate::pipeline;
@@ -121,6 +121,7 @@ impl Worker {
         handover: &mut Vec<(u32, Received)>,
     ) -> usize {
         self.counters.seen_generation.set(tables.generation);
+        self.counters.beat_ms.set(now_ms);
         self.picks_up(tables, now_ms);
         let access_caps = ports.access.caps();
         let underlay_caps = ports.underlay.as_ref().map_or(access_caps, |port| port.caps());
@@ -161,9 +162,27 @@ impl Worker {
         &mut self.judge
     }
 
+    /// Connections that `wanted` asks for, see [`FlowTable::page`].
+    pub fn page_of_flows(
+        &self,
+        from: FlowId,
+        scan: usize,
+        limit: usize,
+        wanted: impl Fn(&FlowKey) -> bool,
+        tables: &Tables,
+        now_ms: u64,
+    ) -> Page {
+        self.flows.page(from, scan, limit, wanted, &tables.settings.timeouts, now_ms as u32)
+    }
+
     /// Up to `limit` of its connections.
     pub fn flows(&self, limit: usize, tables: &Tables, now_ms: u64) -> Vec<FlowInfo> {
-        self.flows.list(limit, &tables.settings.timeouts, now_ms as u32)
+        self.page_of_flows(0, usize::MAX, limit, |_| true, tables, now_ms).flows
+    }
+
+    /// Lets its counters say how many connections are how far: now and then, it takes some twenty of them.
+    pub fn show_census(&self) {
+        self.counters.show_census(self.flows.census());
     }
 
     /// True while connections of workloads that have gone may still be in the table: turns without packets go on.

@@ -1,8 +1,9 @@
 //! What one worker remembers of connections.
 //!
-//! In reading order: [`State`] with TCP's and SCTP's steps, [`Entry`], [`Owner`]s with their quotas, [`FlowTable`], and
-//! [`Pieces`], which know the connections of datagrams in pieces.
+//! In reading order: [`State`] with TCP's and SCTP's steps, [`Entry`], [`Owner`]s with their quotas, [`FlowTable`] with
+//! its [`Census`], and [`Pieces`], which know the connections of datagrams in pieces.
 
+mod census;
 mod entry;
 mod index;
 mod owners;
@@ -15,8 +16,9 @@ mod tcp;
 mod tests;
 mod wheel;
 
+pub use census::Census;
 pub use entry::{Action, Entry, FlowId};
 pub use owners::{Owner, Quota};
 pub use pieces::Pieces;
 pub use state::{Opening, Side, State, Step, opening};
-pub use table::{Admission, FlowInfo, FlowTable, Request};
+pub use table::{Admission, FlowInfo, FlowTable, Page, Request};

@@ -1,5 +1,6 @@
 //! Fixed capacity, open addressing; every owner has a quota, and unanswered entries are evicted first.
 
+use super::census::Census;
 use super::entry::{Action, Entry, FlowId, NONE, WATCHED};
 use super::index::Index;
 use super::owners::{Owner, Owners, Quota};
@@ -24,6 +25,7 @@ pub struct FlowTable {
     /// Head of the free list, through `Entry::next`.
     free: FlowId,
     live: usize,
+    census: Census,
     wheel: Wheel,
     owners: Owners,
     /// Where the search for a victim goes on.
@@ -64,6 +66,15 @@ pub enum Admission {
     Full,
 }
 
+/// Some connections, for people to look at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Those of this part of the table.
+    pub flows: Vec<FlowInfo>,
+    /// Where the next part begins; `None` = this was the last one.
+    pub next: Option<FlowId>,
+}
+
 /// A connection for people to look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlowInfo {
@@ -98,6 +109,7 @@ impl FlowTable {
             capacity,
             free: NONE,
             live: 0,
+            census: Census::default(),
             wheel: Wheel::new(now),
             owners: Owners::new(quota),
             hand: 0,
@@ -202,7 +214,10 @@ impl FlowTable {
         }
         if next != state {
             entry.set_state(next);
+            self.census.remove(headers.protocol(), state);
+            self.census.add(headers.protocol(), next);
         }
+        let entry = &self.entries[id as usize];
         // The wheel looks again when the old time is over: too late for a shorter one.
         if entry.timeout_ms(timeouts) < before {
             self.refile(id, timeouts, now);
@@ -265,6 +280,7 @@ impl FlowTable {
         entry.count(headers.direction, headers.ip_len, now);
         self.entries[id as usize] = entry;
         self.live += 1;
+        self.census.add(key.protocol(), state);
         self.index.insert(request.hash as u32, id);
         self.owners.add(&mut self.entries, id);
         let timeout = entry.timeout_ms(timeouts);
@@ -276,8 +292,9 @@ impl FlowTable {
     pub fn remove(&mut self, id: FlowId) {
         self.wheel.unfile(&mut self.entries, id);
         self.owners.remove(&mut self.entries, id);
-        let hash = self.entries[id as usize].key.hash(self.seed);
-        self.index.remove(hash as u32, id);
+        let entry = &self.entries[id as usize];
+        self.census.remove(entry.key.protocol(), entry.state());
+        self.index.remove(entry.key.hash(self.seed) as u32, id);
         self.entries[id as usize] = Entry::default();
         self.entries[id as usize].next = self.free;
         self.free = id;
@@ -328,31 +345,36 @@ impl FlowTable {
         self.unswept == 0
     }
 
-    /// Up to `limit` connections, for people.
-    pub fn list(&self, limit: usize, timeouts: &Timeouts, now: u32) -> Vec<FlowInfo> {
-        let live = self.entries.iter().filter(|entry| entry.key != FlowKey::NONE);
-        live.take(limit)
-            .map(|entry| {
-                let idle_ms = now.wrapping_sub(entry.last_seen);
-                let mut bytes = entry.bytes;
-                if !entry.is_answered() {
-                    bytes[entry.origin().flip() as usize] = 0;
-                }
-                let action =
-                    |direction| Action { adjacency: entry.hop(direction), generation: entry.generation };
-                FlowInfo {
-                    key: entry.key,
-                    origin: entry.origin(),
-                    state: entry.state(),
-                    answered: entry.is_answered(),
-                    packets: entry.packets,
-                    bytes,
-                    idle_ms,
-                    left_ms: entry.timeout_ms(timeouts).saturating_sub(idle_ms),
-                    actions: [Direction::Forward, Direction::Reverse].map(action),
-                }
-            })
-            .collect()
+    /// How many connections are how far.
+    pub fn census(&self) -> &Census {
+        &self.census
+    }
+
+    /// Connections for people that `wanted` asks for: up to `limit` of those in the `scan` entries from number `from` on.
+    pub fn page(
+        &self,
+        from: FlowId,
+        scan: usize,
+        limit: usize,
+        wanted: impl Fn(&FlowKey) -> bool,
+        timeouts: &Timeouts,
+        now: u32,
+    ) -> Page {
+        let mut page = Page::default();
+        let to = self.entries.len().min((from as usize).saturating_add(scan));
+        for id in from as usize..to {
+            let entry = &self.entries[id];
+            if entry.key == FlowKey::NONE || !wanted(&entry.key) {
+                continue;
+            }
+            if page.flows.len() == limit {
+                page.next = Some(id as FlowId);
+                return page;
+            }
+            page.flows.push(info(entry, timeouts, now));
+        }
+        page.next = (to < self.entries.len()).then_some(to as FlowId);
+        page
     }
 
     fn refile(&mut self, id: FlowId, timeouts: &Timeouts, now: u32) {
@@ -382,5 +404,25 @@ impl FlowTable {
             }
         }
         None
+    }
+}
+
+fn info(entry: &Entry, timeouts: &Timeouts, now: u32) -> FlowInfo {
+    let idle_ms = now.wrapping_sub(entry.last_seen);
+    let mut bytes = entry.bytes;
+    if !entry.is_answered() {
+        bytes[entry.origin().flip() as usize] = 0;
+    }
+    let action = |direction| Action { adjacency: entry.hop(direction), generation: entry.generation };
+    FlowInfo {
+        key: entry.key,
+        origin: entry.origin(),
+        state: entry.state(),
+        answered: entry.is_answered(),
+        packets: entry.packets,
+        bytes,
+        idle_ms,
+        left_ms: entry.timeout_ms(timeouts).saturating_sub(idle_ms),
+        actions: [Direction::Forward, Direction::Reverse].map(action),
     }
 }

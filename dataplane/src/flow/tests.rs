@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::index::Index;
 use super::state::{Opening, opening};
-use super::{Admission, FlowTable, Owner, Quota, Request, Step};
+use super::{Admission, Census, FlowTable, Owner, Quota, Request, Step};
 use crate::net::{FlowKey, HashSeed};
 use crate::packet::{Headers, Role};
 use crate::reference::states::{self, Who};
@@ -155,8 +155,21 @@ proptest! {
                 }
             }
             prop_assert_eq!(table.len(), model.len());
-            let shown = table.list(usize::MAX, &timeouts, now);
+            // Read in pages of any size, the table is the whole of it.
+            let (mut shown, mut from) = (Vec::new(), Some(0));
+            while let Some(at) = from {
+                let page = table.page(at, 1 + born % 7, 1 + born % 3, |_| true, &timeouts, now);
+                shown.extend(page.flows);
+                from = page.next;
+            }
             prop_assert_eq!(shown.len(), model.len());
+            let mut census = BTreeMap::new();
+            for (n, m) in &model {
+                *census.entry((if n % 2 == 1 { "tcp" } else { "udp" }, m.state)).or_insert(0) += 1;
+            }
+            let counted = Census::PLACES.into_iter().zip(table.census().counts());
+            let counted = counted.map(|((protocol, state), count)| ((protocol, state.name()), count));
+            prop_assert_eq!(counted.filter(|(_, count)| *count > 0).collect::<BTreeMap<_, u32>>(), census);
             for info in shown {
                 let n = model.keys().find(|n| packet(**n, false, 0).key == info.key).expect("known");
                 let m = &model[n];

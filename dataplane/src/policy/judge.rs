@@ -31,6 +31,8 @@ pub struct Question<'a> {
     pub direction: Direction,
     /// Bytes of the IP packet that it is about.
     pub bytes: u32,
+    /// Of the tables.
+    pub generation: u64,
     /// The worker's clock, in milliseconds.
     pub now_ms: u64,
 }
@@ -50,7 +52,7 @@ impl Judge {
         Self { memo: Memo::default(), log: Log::new(seed, now_ms), counts: true }
     }
 
-    /// From now on rules do not count what matches them: packets are imagined ones.
+    /// From now on rules do not count what matches them, and nothing is logged: packets are imagined ones.
     pub fn stop_counting(&mut self) {
         self.counts = false;
     }
@@ -76,7 +78,9 @@ impl Judge {
                 What::End => program.end() == Outcome::Allowed,
                 What::Pass(_) => continue,
                 What::Log(_) => {
-                    note(&mut self.log, question, Event::Logged, program.decider(step));
+                    if self.counts {
+                        note(&mut self.log, question, Event::Logged, program.decider(step));
+                    }
                     continue;
                 }
             };
@@ -87,7 +91,9 @@ impl Judge {
 
     /// Logs that a packet is dropped for this answer.
     pub fn denied(&mut self, question: &Question<'_>, ruling: Ruling) {
-        note(&mut self.log, question, Event::Denied, question.program.decider(ruling.by));
+        if self.counts {
+            note(&mut self.log, question, Event::Denied, question.program.decider(ruling.by));
+        }
     }
 }
 
@@ -95,7 +101,7 @@ impl Judge {
 #[inline(never)]
 fn note(log: &mut Log, question: &Question<'_>, event: Event, by: Decider) {
     let facts = Facts::of(question.key, question.direction);
-    log.note(&facts, question.now_ms, || Record {
+    log.note(event, &facts, question.now_ms, || Record {
         at_ms: question.now_ms,
         event,
         endpoint: question.endpoint.to_owned(),
@@ -103,5 +109,6 @@ fn note(log: &mut Log, question: &Question<'_>, event: Event, by: Decider) {
         facts,
         bytes: question.bytes,
         by,
+        generation: question.generation,
     });
 }

@@ -7,7 +7,8 @@ use crate::spec::policy::PolicyDirection;
 
 /// Records that are kept until somebody reads them.
 const RECORDS: usize = 256;
-/// Records a second, and at once: more is a flood, which counters tell better.
+/// Records of one kind a second, and at once: more is a flood, which counters tell better. Each kind has its own, so that
+/// a flood of refused packets does not hide what `Log` rules are to show.
 const ALL: (u32, u32) = (100, 100);
 /// Of one sender, so that one does not use up what others need.
 const EACH: (u32, u32) = (10, 20);
@@ -30,6 +31,8 @@ pub struct Record {
     pub bytes: u32,
     /// The rule, or the end, that did it.
     pub by: Decider,
+    /// Of the tables that have it.
+    pub generation: u64,
 }
 
 /// What a record is about.
@@ -45,20 +48,22 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Log {
     records: Vec<Record>,
-    limit: RateLimit,
+    /// By [`Event`].
+    limits: [RateLimit; 2],
     missed: u64,
 }
 
 impl Log {
     /// An empty one.
     pub fn new(seed: HashSeed, now_ms: u64) -> Self {
-        let limit = RateLimit::new(ALL, EACH, seed, now_ms);
-        Self { records: Vec::with_capacity(RECORDS), limit, missed: 0 }
+        let limits = std::array::from_fn(|_| RateLimit::new(ALL, EACH, seed, now_ms));
+        Self { records: Vec::with_capacity(RECORDS), limits, missed: 0 }
     }
 
     /// Keeps what `record` makes, or counts that it was not kept.
-    pub fn note(&mut self, facts: &Facts, now_ms: u64, record: impl FnOnce() -> Record) {
-        if self.records.len() < RECORDS && self.limit.allow(facts.source, now_ms) {
+    pub fn note(&mut self, event: Event, facts: &Facts, now_ms: u64, record: impl FnOnce() -> Record) {
+        let limit = &mut self.limits[event as usize];
+        if self.records.len() < RECORDS && limit.allow(facts.source, now_ms) {
             self.records.push(record());
         } else {
             self.missed += 1;
@@ -96,26 +101,30 @@ mod tests {
             facts: facts(source),
             bytes: 60,
             by: Decider::End,
+            generation: 1,
         }
     }
 
     #[test]
     fn a_flood_is_counted_and_does_not_hide_what_others_do() {
         let mut log = Log::new(HashSeed(1, 2), 0);
-        (0..1000).for_each(|_| log.note(&facts(1), 0, || record(1, 0)));
-        log.note(&facts(2), 1, || record(2, 1));
+        (0..1000).for_each(|_| log.note(Event::Denied, &facts(1), 0, || record(1, 0)));
+        log.note(Event::Denied, &facts(2), 1, || record(2, 1));
         let (records, missed) = log.drain();
         let from: Vec<_> = records.map(|record| record.facts.source).collect();
         assert_eq!((from.len(), missed), (21, 980));
         assert_eq!(from[20], facts(2).source);
         assert!(log.is_empty());
+        // What rules want logged has room of its own.
+        log.note(Event::Logged, &facts(1), 1, || Record { event: Event::Logged, ..record(1, 1) });
+        assert_eq!(log.drain().0.count(), 1);
     }
 
     #[test]
     fn what_nobody_reads_is_bounded() {
         let mut log = Log::new(HashSeed(1, 2), 0);
         for second in 0..600 {
-            log.note(&facts(1), second * 1000, || record(1, second * 1000));
+            log.note(Event::Denied, &facts(1), second * 1000, || record(1, second * 1000));
         }
         let (records, missed) = log.drain();
         assert_eq!((records.count(), missed), (256, 344));

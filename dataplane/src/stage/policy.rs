@@ -89,9 +89,11 @@ fn refusal(
         key: &packet.headers.key,
         direction,
         bytes: packet.headers.ip_len,
+        generation: cx.tables.generation,
         now_ms: cx.now_ms,
     };
     let ruling = cx.judge.ask(&question);
+    cx.counters.verdict(program.direction(), ruling.allowed);
     if !ruling.allowed {
         if last {
             cx.judge.denied(&question, ruling);

@@ -40,6 +40,10 @@ pub struct Status {
     pub overlay: Option<OverlayStatus>,
     /// What is made of Calico's policy; `None` before anything was published.
     pub policy: Option<PolicyStatus>,
+    /// What there is of Calico's resources.
+    pub cluster: ClusterStatus,
+    /// What publishing has taken.
+    pub applied: ApplyStatus,
     /// New pods may come: the lease is ours, tables are published, packets are steered. Being degraded is no hindrance.
     pub ready: bool,
     /// What is not as it should be, the most important first. Empty = well.
@@ -156,6 +160,32 @@ pub struct PolicyStatus {
     pub profiles: usize,
     /// Sets of addresses that rules of these name.
     pub sets: usize,
+}
+
+/// What has been read of Calico's resources, those of all nodes. What cannot be used is not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ClusterStatus {
+    /// Node resources.
+    pub nodes: usize,
+    /// Workload endpoints.
+    pub workloads: usize,
+    /// Host endpoints.
+    pub host_endpoints: usize,
+    /// Network policies, global ones among them.
+    pub policies: usize,
+    /// Profiles; as with Felix, the one that allows everything and is in no datastore is one of them.
+    pub profiles: usize,
+    /// Tiers.
+    pub tiers: usize,
+}
+
+/// What it has taken to put changes in force: tables compiled and published, device and steering brought up to date.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ApplyStatus {
+    /// Changes.
+    pub count: u64,
+    /// All of them together, in microseconds.
+    pub total_us: u64,
 }
 
 /// Why the control side is not well. Prints as a sentence; serialised as `{"code", "sentence"}`.

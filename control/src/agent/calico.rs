@@ -8,7 +8,7 @@ use crate::resolve::Policy;
 use crate::resolve::calico::routes::RouteSource;
 use crate::resolve::calico::{CalicoGraph, Resolution, change_of, in_use, sync};
 use crate::state::State;
-use crate::status::PolicyStatus;
+use crate::status::{ClusterStatus, PolicyStatus};
 
 /// Whether policy is enforced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -66,6 +66,8 @@ pub(super) struct CalicoFollower {
     fed: bool,
     /// Something was not taken in, and has to be read again.
     behind: bool,
+    /// What there was when it was last looked at.
+    cluster: ClusterStatus,
 }
 
 /// What there is to say about workloads before anything has been taken in.
@@ -74,12 +76,27 @@ static NOTHING: LazyLock<Resolution> = LazyLock::new(Resolution::default);
 impl CalicoFollower {
     pub(super) fn new(nodename: &str, mode: PolicyMode) -> Self {
         let graph = CalicoGraph::new(nodename, RouteSource::default());
-        Self { graph, mode, enforced: mode == PolicyMode::Enforce, fed: false, behind: true }
+        Self {
+            graph,
+            mode,
+            enforced: mode == PolicyMode::Enforce,
+            fed: false,
+            behind: true,
+            cluster: ClusterStatus::default(),
+        }
     }
 
     /// Takes in what has changed. A datastore that is not ready is not an empty one: what was in force stays.
     pub(super) fn follow(&mut self, state: &State, picture: Picture, altered: &Altered) {
         let calico = state.calico();
+        self.cluster = ClusterStatus {
+            nodes: calico.nodes().len(),
+            workloads: calico.workloads().len(),
+            host_endpoints: calico.host_endpoints().len(),
+            policies: calico.policies().len(),
+            profiles: calico.profiles().len(),
+            tiers: calico.tiers().len(),
+        };
         let restored = picture == Picture::Held && !self.fed;
         if picture == Picture::Partial || (calico.ready() == Some(false) && !restored) {
             self.behind = true;
@@ -107,6 +124,10 @@ impl CalicoFollower {
             (_, true) if self.enforced => Policy::Enforced(self.graph.resolution()),
             (_, true) => Policy::Open,
         }
+    }
+
+    pub(super) fn cluster(&self) -> ClusterStatus {
+        self.cluster
     }
 
     pub(super) fn status(&self) -> PolicyStatus {

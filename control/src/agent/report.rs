@@ -75,6 +75,8 @@ impl Running {
                 mtu: self.desired.borrow().mtu,
             }),
             policy: self.published.is_some().then(|| self.calico.status()),
+            cluster: self.calico.cluster(),
+            applied: self.applied,
             ready: self.published.is_some() && !taken && self.steering.underlay_works && self.device_worked,
             degraded,
             complaints,

@@ -29,7 +29,7 @@ use crate::host::{self, Desired, External, HostView, Outcome, keep};
 use crate::model::flannel::{Backend, NetworkConfig, Subnets};
 use crate::resolve::{NodeFacts, Resolved, desired, edge_plan, resolve};
 use crate::state::{Complaint, ConfigState};
-use crate::status::InForce;
+use crate::status::{ApplyStatus, InForce};
 
 /// Longest pause after acting: changes come in groups, and one table serves them all. After a quiet time there is none.
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
@@ -129,6 +129,7 @@ pub(super) struct Running {
     pub(super) in_force: Option<InForce>,
     pub(super) generation: u64,
     pub(super) published: Option<Arc<NodeSpec>>,
+    pub(super) applied: ApplyStatus,
     pub(super) calico: CalicoFollower,
     /// Not to act again before.
     pause_until: Instant,
@@ -208,6 +209,7 @@ impl Running {
             feeds,
             remembered,
             published: None,
+            applied: ApplyStatus::default(),
             calico,
             pause_until: Instant::now(),
             complaints: Vec::new(),
@@ -253,9 +255,14 @@ impl Running {
         }
         let (revision, complete) = (self.feeds.heard(), self.feeds.complete_to());
         let (spec, wanted, plan) = self.resolve().await;
+        let (begin, before) = (Instant::now(), self.generation);
         self.publish(spec);
         self.configure_device(wanted).await;
         self.steer(plan).await;
+        if self.generation != before {
+            self.applied.count += 1;
+            self.applied.total_us += begin.elapsed().as_micros() as u64;
+        }
         self.put_in_force(revision, complete);
         self.write_subnet_file();
         // What is held is saved already, and what is there now is not the whole of it.

@@ -9,8 +9,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use canal_control::agent::{Agent, KernelHost, Observer, Options};
+use canal_dataplane::counters::Counter;
 use canal_dataplane::net::HashSeed;
 use canal_dataplane::tables::{Publisher, Tables};
+use canal_io::clock::coarse_ms;
 use canal_io::tun::TapDevice;
 use sd_notify::NotifyState;
 use tokio::net::{TcpListener, UnixListener};
@@ -23,14 +25,19 @@ use crate::config::datastore::OpenError;
 use crate::edge::{KernelEdge, chain};
 use crate::instance::{Instance, InstanceError};
 use crate::observe::inspector::Inspector;
+use crate::observe::journal::Journal;
 use crate::observe::{admin, enforced, health, http, metrics, protocol};
 use crate::ports::{ChosenPort, OpenPorts, PortError};
+use crate::record_queue::RecordQueue;
 use crate::supervise::{Ended, Event, Listener, Part, ended};
 use crate::trace::Tracer;
 use crate::worker_thread::{Plan, Workers};
 
 /// How long the control thread may take to undo what it did to the host.
 const FAREWELL: Duration = Duration::from_secs(10);
+
+/// How often the control thread says that it lives.
+const BEAT: Duration = Duration::from_secs(1);
 
 /// How often the device is looked for.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
@@ -94,6 +101,7 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
     tracing::info!(device = ports.device.name, by = ports.describe_steering(), "packets are steered");
     let publisher = Publisher::new(Tables::closed());
     let chosen = ChosenPort::new(ports.chosen);
+    let records = Arc::new(RecordQueue::new().map_err(system("make a queue for policy's records"))?);
     let plan = Plan {
         seed,
         flows: config.flows_per_worker,
@@ -102,6 +110,7 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
         device: &ports.device,
         next_hops: ports.steering.next_hops(),
         tables: publisher.reader(),
+        records: Arc::clone(&records),
         ended: ended.clone(),
     };
     let workers = Workers::start(&plan, ports.queues).map_err(system("start the workers"))?;
@@ -128,10 +137,12 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
             workers: handles,
             tables,
             control: control.observer.clone(),
+            control_beat_ms: Arc::clone(&control.beat_ms),
+            journal: Arc::new(Journal::new(config.log_policy, seed, coarse_ms())),
             tracer: Arc::new(Tracer::new(seed, config.workers)),
             waiting: Arc::new(Semaphore::new(enforced::MAX_WAITING)),
         };
-        live(config, inspector, control, &ended, &listener, &ports.device)
+        live(config, inspector, records, control, &ended, &listener, &ports.device)
     });
     // Steering is gone by now (it goes with the control thread), so nothing arrives any more.
     workers.stop();
@@ -142,12 +153,13 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
 fn live(
     config: &Config,
     inspector: Inspector,
+    records: Arc<RecordQueue>,
     control: Control,
     ended: &Ended,
     listener: &Listener,
     device: &TapDevice,
 ) -> Result<(), DaemonError> {
-    let outcome = observe(config, inspector, ended).and_then(|_observing| wait(listener, device));
+    let outcome = observe(config, inspector, records, ended).and_then(|_observing| wait(listener, device));
     notify(&[NotifyState::Stopping]);
     control.stop(listener);
     let _ = std::fs::remove_file(config.run_dir.join(protocol::SOCKET_NAME));
@@ -188,6 +200,8 @@ fn notify(state: &[NotifyState<'_>]) {
 /// The control thread: one tokio runtime with the agent, the signals, and systemd's news.
 struct Control {
     observer: Observer,
+    /// When it last went round.
+    beat_ms: Arc<Counter>,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
@@ -204,6 +218,9 @@ impl Control {
         let (stop, stopped) = oneshot::channel();
         let reports = ended.clone();
         let status = observer.status.clone();
+        let beat_ms = Arc::new(Counter::default());
+        beat_ms.set(coarse_ms());
+        let beats = beat(Arc::clone(&beat_ms));
         let body = async move || {
             let signals = signals(reports.clone());
             let news = news(status);
@@ -213,14 +230,14 @@ impl Control {
             });
             let outcome = tokio::select! {
                 outcome = run => outcome,
-                never = async { tokio::join!(signals, news) } => match never {},
+                never = async { tokio::join!(signals, news, beats) } => match never {},
             };
             if let Err(error) = outcome {
                 reports.report(Event::Failed(Part::Control, chain(&error)));
             }
         };
         let thread = spawn("canal-control", Part::Control, runtime, ended, body)?;
-        Ok(Self { observer, stop, thread })
+        Ok(Self { observer, beat_ms, stop, thread })
     }
 
     /// Lets the agent undo what it did to the host, and waits for it.
@@ -298,6 +315,14 @@ async fn signals(ended: Ended) -> std::convert::Infallible {
     std::future::pending().await
 }
 
+/// Says every second that the thread goes round; never returns.
+async fn beat(beat_ms: Arc<Counter>) -> std::convert::Infallible {
+    loop {
+        beat_ms.set(coarse_ms());
+        tokio::time::sleep(BEAT).await;
+    }
+}
+
 /// Tells systemd how the daemon is, whenever that changes; never returns.
 async fn news(
     mut status: tokio::sync::watch::Receiver<canal_control::status::Status>,
@@ -331,38 +356,59 @@ async fn news(
     }
 }
 
+/// What the observe thread listens at.
+struct Listeners {
+    admin: UnixListener,
+    /// Each with all four paths.
+    health: Vec<TcpListener>,
+    metrics: Option<TcpListener>,
+}
+
 /// Starts the observe thread with everything that was asked for.
-fn observe(config: &Config, inspector: Inspector, ended: &Ended) -> Result<JoinHandle<()>, DaemonError> {
+fn observe(
+    config: &Config,
+    inspector: Inspector,
+    records: Arc<RecordQueue>,
+    ended: &Ended,
+) -> Result<JoinHandle<()>, DaemonError> {
     let runtime = runtime()?;
     let socket = config.run_dir.join(protocol::SOCKET_NAME);
-    let (admin, healthz, metrics) = runtime.block_on(async {
+    let listeners = runtime.block_on(async {
         let admin = admin::bind(&socket).map_err(system(format!("listen at {}", socket.display())))?;
-        Ok::<_, DaemonError>((admin, listen(config.healthz).await?, listen(config.metrics).await?))
+        let mut health = Vec::new();
+        for address in
+            config.healthz.into_iter().chain(config.health.filter(|own| Some(*own) != config.healthz))
+        {
+            health.push(listen(address).await?);
+        }
+        let metrics = match config.metrics {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
+        Ok::<_, DaemonError>(Listeners { admin, health, metrics })
     })?;
-    spawn("canal-observe", Part::Observe, runtime, ended, move || serve(inspector, admin, healthz, metrics))
+    spawn("canal-observe", Part::Observe, runtime, ended, move || serve(inspector, records, listeners))
 }
 
-async fn listen(address: Option<SocketAddr>) -> Result<Option<TcpListener>, DaemonError> {
-    let Some(address) = address else { return Ok(None) };
-    let listener = TcpListener::bind(address).await.map_err(system(format!("listen at {address}")))?;
-    Ok(Some(listener))
+async fn listen(address: SocketAddr) -> Result<TcpListener, DaemonError> {
+    TcpListener::bind(address).await.map_err(system(format!("listen at {address}")))
 }
 
-async fn serve(
-    inspector: Inspector,
-    admin: UnixListener,
-    healthz: Option<TcpListener>,
-    metrics: Option<TcpListener>,
-) {
-    if let Some(listener) = healthz {
-        let asked = inspector.clone();
-        let router = health::router(move || asked.readiness());
-        tokio::spawn(http::serve(listener, http::LIFETIME, router));
+async fn serve(inspector: Inspector, records: Arc<RecordQueue>, listeners: Listeners) {
+    for listener in listeners.health {
+        tokio::spawn(http::serve(listener, http::LIFETIME, health::router(inspector.clone())));
     }
-    if let Some(listener) = metrics {
+    if let Some(listener) = listeners.metrics {
         let asked = inspector.clone();
         let router = metrics::router(move || asked.facts());
         tokio::spawn(http::serve(listener, http::LIFETIME, router));
     }
-    admin::serve(admin, admin::Patience::default(), move |request| inspector.clone().answer(request)).await;
+    let taker = inspector.clone();
+    tokio::spawn(async move {
+        if let Err(error) = records.read(|told| taker.take_in(&told)).await {
+            tracing::error!(%error, "what policy has to tell cannot be waited for, and is lost");
+        }
+    });
+    let answer = move |request| inspector.clone().answer(request);
+    admin::serve(listeners.admin, admin::Patience::default(), answer).await;
 }

@@ -1,7 +1,8 @@
 //! Composition of canal: what the daemon `canal-fwd` and the operator's command `canal` are made of.
 //!
 //! In reading order: [`config`], [`daemon`] which starts and ends everything, [`ports`] and [`edge`] (the kernel's
-//! side), [`worker_thread`] and [`depot`] (the packet threads), [`supervise`] and [`instance`], [`observe`], [`trace`].
+//! side), [`worker_thread`], [`depot`] and [`record_queue`] (the packet threads), [`supervise`] and [`instance`], [`observe`],
+//! [`trace`].
 
 pub mod config;
 pub mod daemon;
@@ -11,6 +12,7 @@ pub mod instance;
 pub mod logging;
 pub mod observe;
 pub mod ports;
+pub mod record_queue;
 pub mod supervise;
 pub mod trace;
 pub mod worker_thread;

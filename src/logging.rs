@@ -6,7 +6,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogFormat, LogLevel};
 
-/// Starts logging. Libraries below us are heard from `warn` on: what they do at `info` is our business to say.
+/// Starts logging. Libraries below us are heard from `warn` on: what they do at `info` is our business to say. What policy
+/// tells is always heard: a rule or a flag has asked for each of these lines.
 pub fn start(level: LogLevel, format: LogFormat) {
     let filter = EnvFilter::new(directives(level));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
@@ -18,8 +19,8 @@ pub fn start(level: LogLevel, format: LogFormat) {
 
 fn directives(level: LogLevel) -> &'static str {
     match level {
-        LogLevel::Error => "error",
-        LogLevel::Warn => "warn",
+        LogLevel::Error => "error,canal::policy=info",
+        LogLevel::Warn => "warn,canal::policy=info",
         LogLevel::Info => "warn,canal=info",
         LogLevel::Debug => "warn,canal=debug",
         LogLevel::Trace => "warn,canal=trace",

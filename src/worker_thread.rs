@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 
 use canal_dataplane::counters::{Counter, Counters};
-use canal_dataplane::flow::{FlowInfo, Quota};
+use canal_dataplane::flow::{FlowId, Page, Quota};
 use canal_dataplane::limits::{BATCH, SUPER_FRAME_BUFFER};
 use canal_dataplane::net::HashSeed;
 use canal_dataplane::port::{Port, PortStats, Received};
@@ -23,6 +23,8 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use tokio::sync::oneshot;
 
 use crate::depot::Depot;
+use crate::observe::flow_filter::FlowFilter;
+use crate::record_queue::RecordQueue;
 use crate::supervise::{Ended, Part};
 
 /// Frames of each worker: eight batches. Only those in use cost memory, the most recently used first.
@@ -37,7 +39,10 @@ const ORDERS: usize = 16;
 /// Longest sleep: time-outs of flows are looked after, and new tables taken over, at least so often.
 const SLEEP_MS: u16 = 500;
 
-/// Busy turns after which port counters are published.
+/// Flow entries that are looked at for one page: what that takes, packets wait.
+const SCAN: usize = 8192;
+
+/// Busy turns after which port counters, and those of flows by state, are published.
 const PUBLISH_EVERY: u32 = 64;
 
 /// `AtomicU32` value for "not pinned".
@@ -49,12 +54,23 @@ pub enum Order {
     Underlay(Option<Box<UdpPort>>),
     /// From now on, these sockets catch outer fragments.
     Strays(Vec<UdpReceiver>),
-    /// Say which flows you have, at most so many.
-    Flows(usize, oneshot::Sender<Vec<FlowInfo>>),
+    /// Say which flows you have, a page at a time.
+    Flows(FlowPage, oneshot::Sender<Page>),
     /// Take over the newest tables, even if there is nothing to do with them yet, and say which generation that is.
     Look(oneshot::Sender<u64>),
     /// Come to an end.
     Stop,
+}
+
+/// Which flows of a worker are asked for.
+#[derive(Clone, Debug)]
+pub struct FlowPage {
+    /// The entry to begin with: 0, then what the page before says.
+    pub from: FlowId,
+    /// At most so many.
+    pub limit: usize,
+    /// Those that it wants.
+    pub filter: FlowFilter,
 }
 
 /// Why a worker did not take an order.
@@ -132,6 +148,8 @@ pub struct Plan<'a> {
     pub next_hops: Arc<NextHops>,
     /// Where tables come from.
     pub tables: Reader,
+    /// Where what policy has to tell goes.
+    pub records: Arc<RecordQueue>,
     /// Who is told when a worker ends.
     pub ended: Ended,
 }
@@ -160,6 +178,7 @@ impl Workers {
         for (index, (((queue, mut waiter), mailbox), wake)) in parts.enumerate() {
             let (orders, taken) = bounded(ORDERS);
             let counters = Arc::new(Counters::default());
+            counters.beat_ms.set(coarse_ms());
             let access = TapPort::new(plan.device, queue, Arc::clone(&plan.next_hops));
             waiter.watch(std::os::fd::AsFd::as_fd(&access))?;
             let handle = WorkerHandle {
@@ -189,6 +208,7 @@ impl Workers {
                 waiter,
                 mailbox,
                 tables: plan.tables.clone(),
+                records: Arc::clone(&plan.records),
                 counters,
                 depot: Arc::clone(&depot),
                 orders: taken,
@@ -238,6 +258,7 @@ struct Turn {
     waiter: Waiter,
     mailbox: Mailbox<Received>,
     tables: Reader,
+    records: Arc<RecordQueue>,
     counters: Arc<Counters>,
     depot: Arc<Depot>,
     orders: Receiver<Order>,
@@ -254,11 +275,15 @@ impl Turn {
             let expired = self.counters.flows_expired.get();
             let handled = self.turn(&mut worker, &mut handover);
             self.depot.balance(worker.pool());
+            if !worker.judge().log.is_empty() {
+                self.records.publish(self.config.index, &mut worker.judge().log, &self.counters);
+            }
             turns += 1;
             let busy = self.counters.flows_expired.get() != expired || worker.is_sweeping();
             let idle = handled == 0 && !busy;
             if idle || turns % PUBLISH_EVERY == 0 {
                 self.publish();
+                worker.show_census();
             }
             if idle {
                 let (mailbox, orders) = (&self.mailbox, &self.orders);
@@ -322,10 +347,11 @@ impl Turn {
                 self.counters.seen_generation.set(generation);
                 let _ = reply.send(generation);
             }
-            Order::Flows(limit, reply) => {
+            Order::Flows(FlowPage { from, limit, filter }, reply) => {
+                let wanted = |key: &_| filter.wants(key);
+                let page = worker.page_of_flows(from, SCAN, limit, wanted, self.tables.load(), coarse_ms());
                 // Whoever asked may have given up.
-                let flows = worker.flows(limit, self.tables.load(), coarse_ms());
-                let _ = reply.send(flows);
+                let _ = reply.send(page);
             }
         }
         std::ops::ControlFlow::Continue(())
@@ -387,6 +413,7 @@ pub(crate) mod tests {
                             }
                             None => unanswered.push(reply),
                         },
+                        Ok(Order::Flows(_, reply)) => drop(reply.send(Page::default())),
                         Ok(_) => {}
                         Err(TryRecvError::Empty) => tokio::time::sleep(Duration::from_millis(1)).await,
                         Err(TryRecvError::Disconnected) => return,
@@ -400,6 +427,11 @@ pub(crate) mod tests {
         pub fn sees(&self, generation: u64) {
             self.counters.seen_generation.set(generation);
             self.answers(generation);
+        }
+
+        /// It went round at this time.
+        pub fn beats(&self, now_ms: u64) {
+            self.counters.beat_ms.set(now_ms);
         }
 
         /// It sleeps, and will say this generation when it is told to look.

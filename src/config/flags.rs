@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
+/// Felix's settings that are flags here. Their variables are Felix's own: `FELIX_HEALTHPORT`.
+pub const FELIX_FLAGS: &[&str] = &["health-enabled", "health-host", "health-port"];
+
 /// flannel's flags. Their variables start with `FLANNELD_`, those of all others with `CANAL_`.
 pub const FLANNEL_FLAGS: &[&str] = &[
     "etcd-endpoints",
@@ -90,6 +93,14 @@ pub enum EstablishedChoice {
     Revalidate,
 }
 
+/// A thing that is done or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the names say everything")]
+pub enum Switch {
+    On,
+    Off,
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -121,7 +132,8 @@ pub enum LogLevel {
 
 /// Joins this host to a flannel network, as a userspace dataplane.
 ///
-/// flannel's flags are accepted in Go's style, too (-iface=eth0), and from FLANNELD_* variables; ours from CANAL_*.
+/// flannel's flags are accepted in Go's style, too (-iface=eth0), and from FLANNELD_* variables; ours from CANAL_*, those of
+/// Felix's health checks from FELIX_*.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "canal-fwd", disable_version_flag = true, args_override_self = true, max_term_width = 100)]
 pub struct Flags {
@@ -198,10 +210,25 @@ pub struct Flags {
     /// How log lines look
     #[arg(long, value_enum, default_value = "text", help_heading = "Observation")]
     pub log_format: LogFormat,
+    /// Log connections that policy refuses (what Log rules note is always logged)
+    #[arg(long, value_enum, default_value = "off", help_heading = "Observation")]
+    pub log_denied: Switch,
+    /// Lines a second about refused connections, at most
+    #[arg(long, default_value_t = 10, help_heading = "Observation")]
+    pub log_denied_rate: u32,
+    /// Serve /liveness and /readiness as Felix does (FELIX_HEALTHENABLED)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = felix_bool, help_heading = "Observation")]
+    pub health_enabled: bool,
+    /// Address of /liveness and /readiness (FELIX_HEALTHHOST)
+    #[arg(long, default_value = "localhost", help_heading = "Observation")]
+    pub health_host: String,
+    /// Port of /liveness and /readiness (FELIX_HEALTHPORT)
+    #[arg(long, default_value_t = 9099, help_heading = "Observation")]
+    pub health_port: u16,
     /// Address of /healthz and /readyz
     #[arg(long, default_value = "0.0.0.0", help_heading = "Observation")]
     pub healthz_ip: String,
-    /// Port of /healthz and /readyz; 0 = off
+    /// Port of /healthz, /readyz, /liveness and /readiness; 0 = off
     #[arg(long, default_value_t = 0, help_heading = "Observation")]
     pub healthz_port: u16,
 
@@ -305,6 +332,15 @@ fn go_bool(text: &str) -> Result<bool, &'static str> {
     }
 }
 
+/// The spellings of truth that Felix knows, in any case.
+fn felix_bool(text: &str) -> Result<bool, &'static str> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "t" | "true" | "y" | "yes" => Ok(true),
+        "0" | "f" | "false" | "n" | "no" => Ok(false),
+        _ => Err("say true or false"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -316,7 +352,7 @@ mod tests {
         Flags::command().debug_assert();
         let command = Flags::command();
         let known: Vec<&str> = command.get_arguments().filter_map(|arg| arg.get_long()).collect();
-        for flag in FLANNEL_FLAGS {
+        for flag in FLANNEL_FLAGS.iter().chain(FELIX_FLAGS) {
             assert!(known.contains(flag), "--{flag}");
         }
     }

@@ -24,7 +24,9 @@ use clap::Parser;
 
 pub use datastore::{DatastoreChoice, DatastoreSettings};
 pub use flags::{DatastoreKind, LogFormat, LogLevel, PortChoice};
-use flags::{Dscp, EstablishedChoice, Flags, PolicyChoice, ToHost};
+use flags::{Dscp, EstablishedChoice, Flags, PolicyChoice, Switch, ToHost};
+
+use crate::observe::journal::LogPolicy;
 
 /// Workers when nobody says how many: more only help above what one host's pods usually send.
 const DEFAULT_WORKERS: u32 = 4;
@@ -35,6 +37,9 @@ const FLOWS: std::ops::RangeInclusive<usize> = 1024..=1 << 26;
 
 /// Longest interface name (IFNAMSIZ less the final zero).
 const MAX_DEVICE_NAME: usize = 15;
+
+/// Most log lines a second about refused connections: what workers tell at most is of this size.
+const MAX_LOG_RATE: u64 = 10_000;
 
 /// What is known about the machine before anything is configured.
 #[derive(Clone, Debug)]
@@ -64,6 +69,10 @@ pub struct Config {
     pub ip_masq: bool,
     /// `/healthz` and `/readyz`; `None` = off.
     pub healthz: Option<SocketAddr>,
+    /// `/liveness` and `/readiness`; `None` = off.
+    pub health: Option<SocketAddr>,
+    /// What the log is told of policy.
+    pub log_policy: LogPolicy,
     /// Prometheus metrics; `None` = off.
     pub metrics: Option<SocketAddr>,
     /// The underlay port.
@@ -184,6 +193,8 @@ impl Config {
             prefix: flags.etcd_prefix.as_deref().map(Prefix::new).unwrap_or_default(),
             renew_margin: renew_margin(flags.subnet_lease_renew_margin)?,
             healthz: healthz(&flags)?,
+            health: health(&flags)?,
+            log_policy: log_policy(&flags)?,
             metrics: flags.metrics_addr.as_deref().map(metrics).transpose()?,
             device: device(flags.device)?,
             subnet_file: flags.subnet_file,
@@ -370,6 +381,24 @@ fn healthz(flags: &Flags) -> Result<Option<SocketAddr>, ConfigError> {
     let ip: IpAddr =
         flags.healthz_ip.parse().map_err(|_| malformed("healthz-ip", &flags.healthz_ip, "an IP address"))?;
     Ok((flags.healthz_port != 0).then_some(SocketAddr::new(ip, flags.healthz_port)))
+}
+
+/// As with Felix, nothing is checked of an address that is not used.
+fn health(flags: &Flags) -> Result<Option<SocketAddr>, ConfigError> {
+    if !flags.health_enabled {
+        return Ok(None);
+    }
+    let ip = match flags.health_host.as_str() {
+        "localhost" => Ok(IpAddr::from([127, 0, 0, 1])),
+        text => text.parse().map_err(|_| malformed("health-host", text, "an IP address or localhost")),
+    };
+    in_range("health-port", flags.health_port.into(), 1, u16::MAX.into())?;
+    Ok(Some(SocketAddr::new(ip?, flags.health_port)))
+}
+
+fn log_policy(flags: &Flags) -> Result<LogPolicy, ConfigError> {
+    in_range("log-denied-rate", flags.log_denied_rate.into(), 1, MAX_LOG_RATE)?;
+    Ok(LogPolicy { denied: flags.log_denied == Switch::On, denied_rate: flags.log_denied_rate })
 }
 
 fn metrics(text: &str) -> Result<SocketAddr, ConfigError> {

@@ -38,6 +38,8 @@ fn nothing_given_means_a_single_host_on_its_own_directory() {
         renew_margin: RenewMargin::default(),
         ip_masq: false,
         healthz: None,
+        health: None,
+        log_policy: LogPolicy { denied: false, denied_rate: 10 },
         metrics: None,
         port: PortChoice::Auto,
         workers: 4,
@@ -278,4 +280,26 @@ fn the_manual_names_every_flag() {
             assert!(manual.contains(&format!("`--{arg}`")), "docs/configuration.md does not name --{arg}");
         }
     }
+}
+
+#[test]
+fn felix_health_checks_are_asked_for_by_its_own_variables() {
+    let manifest = [("FELIX_HEALTHENABLED", "true")];
+    assert_eq!(config_with("", &manifest).health, Some("127.0.0.1:9099".parse().unwrap()));
+    let elsewhere =
+        [("FELIX_HEALTHENABLED", "Yes"), ("FELIX_HEALTHHOST", "0.0.0.0"), ("FELIX_HEALTHPORT", "9199")];
+    assert_eq!(config_with("", &elsewhere).health, Some("0.0.0.0:9199".parse().unwrap()));
+    assert_eq!(config_with("--health-enabled=false", &elsewhere).health, None, "the flag wins");
+    let flags = "--health-enabled --health-host ::1 --health-port 80";
+    assert_eq!(config(flags).health, Some("[::1]:80".parse().unwrap()));
+    assert_eq!(config("--health-host nonsense").health, None);
+    assert!(refusal("--health-enabled --health-host nonsense").contains("localhost"));
+    assert!(refusal("--health-enabled --health-port 0").contains("between 1 and 65535"));
+}
+
+#[test]
+fn refused_connections_are_logged_on_demand() {
+    let config = config("--log-denied on --log-denied-rate 3");
+    assert_eq!(config.log_policy, LogPolicy { denied: true, denied_rate: 3 });
+    assert!(refusal("--log-denied-rate 0").contains("between 1 and 10000"));
 }

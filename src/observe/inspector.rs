@@ -1,20 +1,24 @@
 //! Answers every question about the daemon from what its parts publish; stops none of them.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use canal_control::agent::Observer;
 use canal_control::status::{PolicyStatus, Status};
+use canal_dataplane::counters::Counter;
 use canal_dataplane::offload::Caps;
 use canal_dataplane::port::PortStats;
 use canal_dataplane::spec::NodeSpec;
+use canal_dataplane::tables::policy::Memo;
 use canal_dataplane::tables::{Reader, Tables};
 use canal_io::clock::coarse_ms;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant as Moment;
 
 use super::enforced;
-use super::health::Readiness;
+use super::flow_filter::FlowFilter;
+use super::health::{Liveness, Patient, Readiness};
+use super::journal::{Journal, Now};
 use super::metrics::Facts;
 use super::protocol::{
     DatastoreView, FlowView, LeaseView, MAX_FLOWS, MAX_PATIENCE_MS, PolicyView, PortView, Reply, Request,
@@ -22,10 +26,11 @@ use super::protocol::{
 };
 use super::{policy_views, views};
 use crate::ports::{Chosen, ChosenPort, UnderlayPort};
+use crate::record_queue::Told;
 use crate::trace::Tracer;
 use crate::trace::question::Question;
 use crate::trace::report::Report;
-use crate::worker_thread::{Order, WorkerHandle};
+use crate::worker_thread::{FlowPage, Order, WorkerHandle};
 
 /// How long a worker may take to list its flows: it does so between two batches.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -60,6 +65,10 @@ pub struct Inspector {
     pub tables: Reader,
     /// The control side: how it is, and what the tables were made from.
     pub control: Observer,
+    /// When the control thread last went round, in milliseconds of the workers' clock.
+    pub control_beat_ms: Arc<Counter>,
+    /// What policy had to tell.
+    pub journal: Arc<Journal>,
     /// Answers questions about packets.
     pub tracer: Arc<Tracer>,
     /// Places for clients that wait; [`enforced::MAX_WAITING`].
@@ -67,6 +76,15 @@ pub struct Inspector {
 }
 
 impl Inspector {
+    /// Takes in what a worker has to tell, and logs of it what is to be logged.
+    pub fn take_in(&self, told: &Told) {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = Now { ms: coarse_ms(), unix_ms: since_1970.as_millis() as u64 };
+        if let Some(line) = self.journal.tell(told, &self.tables(), now) {
+            line.write();
+        }
+    }
+
     /// Answers the admin socket.
     pub async fn answer(self, request: Request) -> Response {
         let reply = match request {
@@ -83,10 +101,14 @@ impl Inspector {
             Request::Routes => Reply::Routes(views::routes(&self.spec())),
             Request::Vteps => Reply::Vteps(views::vteps(&self.spec(), &self.tables(), coarse_ms())),
             Request::Fdb => Reply::Fdb(views::fdb(&self.spec(), &self.device)),
-            Request::Flows { limit } => match self.flows(limit.min(MAX_FLOWS)).await {
-                Ok(flows) => Reply::Flows(flows),
-                Err(why) => return Response::Error(why),
-            },
+            Request::Flows { limit, endpoint, protocol } => {
+                let filter = FlowFilter::new(&self.spec(), endpoint.as_deref(), protocol.as_deref());
+                match self.flows(limit.min(MAX_FLOWS), filter).await {
+                    Ok(flows) => Reply::Flows(flows),
+                    Err(why) => return Response::Error(why),
+                }
+            }
+            Request::Denied { limit, after } => Reply::Denied(self.journal.last(limit, after)),
             Request::Trace(question) => match self.trace(&question).await {
                 Ok(report) => Reply::Trace(Box::new(report)),
                 Err(why) => return Response::Error(why),
@@ -110,20 +132,19 @@ impl Inspector {
         Response::Ok(reply)
     }
 
-    /// Answers `/readyz`.
-    pub fn readiness(&self) -> Readiness {
-        let StatusView { ready, reasons, .. } = self.status();
-        Readiness { ready, reasons }
-    }
-
     /// Answers `/metrics`.
     pub fn facts(&self) -> Facts {
         let (spec, tables) = (self.spec(), self.tables());
         let counters = self.workers.iter().map(|worker| &*worker.counters);
+        let Status { cluster, applied, .. } = *self.control.status.borrow();
         Facts {
             workers: self.workers(),
             ports: self.ports(),
             drops: views::drops(counters.clone()),
+            census: views::census(counters.clone()),
+            suppressed: self.journal.suppressed(),
+            cluster,
+            applied,
             generation: views::generation(&tables, counters),
             status: self.status(),
             endpoints: spec.endpoints.len(),
@@ -177,19 +198,24 @@ impl Inspector {
         ports
     }
 
-    async fn flows(&self, limit: usize) -> Result<Vec<FlowView>, String> {
-        let tables = self.tables();
-        let mut flows = Vec::new();
+    /// Page by page, so that no worker is kept from its packets: a flow that comes or goes meanwhile may be missed.
+    async fn flows(&self, limit: usize, filter: Result<FlowFilter, String>) -> Result<Vec<FlowView>, String> {
+        let (filter, tables) = (filter?, self.tables());
+        let (mut flows, mut memo) = (Vec::new(), Memo::default());
         for worker in self.workers.iter() {
-            let (send, receive) = oneshot::channel();
-            worker.order(Order::Flows(limit - flows.len(), send)).map_err(|error| error.to_string())?;
-            let answer = tokio::time::timeout(PATIENCE, receive).await;
-            let Ok(Ok(answer)) = answer else {
-                return Err(format!("worker {} did not answer within {PATIENCE:?}", worker.index));
-            };
-            flows.extend(answer.iter().map(|info| views::flow(worker.index, info, &tables)));
-            if flows.len() >= limit {
-                break;
+            let mut next = Some(0);
+            while let Some(from) = next.filter(|_| flows.len() < limit) {
+                let (send, receive) = oneshot::channel();
+                let page = FlowPage { from, limit: limit - flows.len(), filter: filter.clone() };
+                worker.order(Order::Flows(page, send)).map_err(|error| error.to_string())?;
+                let answer = tokio::time::timeout(PATIENCE, receive).await;
+                let Ok(Ok(answer)) = answer else {
+                    return Err(format!("worker {} did not answer within {PATIENCE:?}", worker.index));
+                };
+                let views =
+                    answer.flows.iter().map(|info| views::flow(worker.index, info, &tables, &mut memo));
+                flows.extend(views);
+                next = answer.next;
             }
         }
         Ok(flows)
@@ -216,6 +242,22 @@ impl Inspector {
         view.port = chosen.port.name().into();
         view.port_why = chosen.why;
         view
+    }
+}
+
+impl Patient for Inspector {
+    fn readiness(&self) -> Readiness {
+        let StatusView { ready, reasons, .. } = self.status();
+        Readiness { ready, reasons }
+    }
+
+    fn liveness(&self) -> Liveness {
+        let now_ms = coarse_ms();
+        let silent = |beat_ms: &Counter| now_ms.saturating_sub(beat_ms.get());
+        let workers =
+            self.workers.iter().map(|w| (format!("worker {}", w.index), silent(&w.counters.beat_ms)));
+        let control = ("control".to_owned(), silent(&self.control_beat_ms));
+        Liveness { silent_ms: workers.chain([control]).collect() }
     }
 }
 
@@ -272,6 +314,7 @@ fn control_view(control: &Status, seen: impl Iterator<Item = (u32, u64)>, now: M
         lease: lease(control),
         policy: control.policy.map(policy),
         complaints,
+        complaints_total: control.complaints_total,
         ..StatusView::default()
     }
 }

@@ -1,13 +1,16 @@
 //! Prometheus' text format. Every name here is described in `docs/metrics.md`; a test compares the two.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 
-use super::protocol::{DropView, GenerationView, PortView, StatusView, WorkerView};
+use canal_control::status::{ApplyStatus, ClusterStatus};
+
+use super::exposition::{Exposition, seconds};
+use super::felix_metrics;
+use super::protocol::{CensusView, DropView, GenerationView, PortView, StatusView, WorkerView};
 
 /// Everything that is exported, as of one moment.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +21,14 @@ pub struct Facts {
     pub ports: Vec<PortView>,
     /// Every reason.
     pub drops: Vec<DropView>,
+    /// Flows of all workers together, by protocol and state.
+    pub census: Vec<CensusView>,
+    /// Log lines left out: about `Log` rules, and about refused connections.
+    pub suppressed: [u64; 2],
+    /// What there is of Calico's resources.
+    pub cluster: ClusterStatus,
+    /// What publishing has taken.
+    pub applied: ApplyStatus,
     /// Tables in force.
     pub generation: GenerationView,
     /// The daemon's state.
@@ -75,7 +86,7 @@ const PORT_COUNTERS: &[Column<PortView>] = &[
 
 /// The text of one scrape.
 pub fn render(facts: &Facts) -> String {
-    let mut text = Text::default();
+    let mut text = Exposition::default();
     for (name, help, value) in WORKER_COUNTERS {
         text.head(&format!("canal_worker_{name}_total"), "counter", help);
         for worker in &facts.workers {
@@ -103,16 +114,49 @@ pub fn render(facts: &Facts) -> String {
             text.sample(&[("worker", &worker), ("port", &port.name), ("kind", &port.kind)], value(port));
         }
     }
+    policy(&mut text, facts);
     state(&mut text, facts);
-    text.0
+    felix_metrics::write(&mut text, facts);
+    text.into_text()
 }
 
-fn state(text: &mut Text, facts: &Facts) {
+fn policy(text: &mut Exposition, facts: &Facts) {
+    let help = "Answers of policy about packets that open connections, by worker, direction and answer.";
+    text.head("canal_policy_verdicts_total", "counter", help);
+    for worker in &facts.workers {
+        let index = worker.worker.to_string();
+        for answers in &worker.verdicts {
+            for (verdict, count) in [("allowed", answers.allowed), ("denied", answers.denied)] {
+                let direction = answers.direction.as_str();
+                let labels = [("worker", index.as_str()), ("direction", direction), ("verdict", verdict)];
+                text.sample(&labels, count);
+            }
+        }
+    }
+    let help = "What policy had to tell and was not kept because there was too much of it.";
+    text.head("canal_policy_records_lost_total", "counter", help);
+    for worker in &facts.workers {
+        text.sample(&[("worker", &worker.worker.to_string())], worker.records_lost);
+    }
+    let help = "Log lines about policy that were left out because there were too many.";
+    text.head("canal_policy_lines_suppressed_total", "counter", help);
+    for (event, count) in ["logged", "denied"].into_iter().zip(facts.suppressed) {
+        text.sample(&[("event", event)], count);
+    }
+    let policy = facts.status.policy.clone().unwrap_or_default();
+    text.gauge("canal_policy_enforced", "1 when policy is enforced, else 0.", policy.enforced.into());
+    text.gauge("canal_policies", "Policies that a local endpoint has.", policy.policies as u64);
+    text.gauge("canal_profiles", "Profiles that a local endpoint has.", policy.profiles as u64);
+    text.gauge("canal_ip_sets", "Sets of addresses that rules of these name.", policy.sets as u64);
+    text.head("canal_flows", "gauge", "Flows held now, by protocol and state.");
+    for CensusView { protocol, state, flows } in &facts.census {
+        text.sample(&[("protocol", protocol), ("state", state)], flows);
+    }
+}
+
+fn state(text: &mut Exposition, facts: &Facts) {
     let status = &facts.status;
-    let mut gauge = |name: &str, help: &str, value: u64| {
-        text.head(name, "gauge", help);
-        text.sample(&[], value);
-    };
+    let mut gauge = |name: &str, help: &str, value: u64| text.gauge(name, help, value);
     gauge("canal_flow_capacity", "Flow table entries of all workers together.", facts.flow_capacity as u64);
     gauge("canal_endpoints", "Local workloads.", facts.endpoints as u64);
     gauge("canal_routes", "Routes to other nodes and of own subnets.", facts.routes as u64);
@@ -141,7 +185,7 @@ fn state(text: &mut Text, facts: &Facts) {
         "Workers behind that generation.",
         status.datastore.late_workers.len() as u64,
     );
-    gauge("canal_complaints", "Values in the datastore that cannot be used.", status.complaints.len() as u64);
+    gauge("canal_complaints", "Values in the datastore that cannot be used.", status.complaints_total as u64);
     gauge("canal_uptime_seconds", "Seconds since the daemon started.", status.uptime_s);
     gauge("canal_lease_held", "1 when this node has a lease, else 0.", u64::from(status.lease.is_some()));
     text.head(
@@ -157,57 +201,17 @@ fn state(text: &mut Text, facts: &Facts) {
         "gauge",
         "How long something that has been read is not in force; 0 = everything is.",
     );
-    text.seconds(status.datastore.behind_ms);
+    text.sample(&[], seconds(status.datastore.behind_ms));
     text.head(
         "canal_datastore_silent_seconds",
         "gauge",
         "Since the datastore last said anything; absent before the first answer.",
     );
     if let Some(silent) = status.datastore.silent_ms {
-        text.seconds(silent);
+        text.sample(&[], seconds(silent));
     }
     text.head("canal_build_info", "gauge", "Always 1; the version is in the label.");
     text.sample(&[("version", &status.version), ("port", &status.port)], 1);
-}
-
-/// Text under construction; remembers whose samples are being written.
-#[derive(Default)]
-struct Text(String, String);
-
-impl Text {
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
-        self.1 = name.to_owned();
-        line(&mut self.0, format_args!("# HELP {name} {help}"));
-        line(&mut self.0, format_args!("# TYPE {name} {kind}"));
-    }
-
-    fn sample(&mut self, labels: &[(&str, &str)], value: u64) {
-        let labels: Vec<String> =
-            labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
-        let name = &self.1;
-        if labels.is_empty() {
-            line(&mut self.0, format_args!("{name} {value}"));
-        } else {
-            line(&mut self.0, format_args!("{name}{{{}}} {value}", labels.join(",")));
-        }
-    }
-}
-
-impl Text {
-    /// A sample without labels of so many milliseconds.
-    fn seconds(&mut self, milliseconds: u64) {
-        let name = &self.1;
-        line(&mut self.0, format_args!("{name} {}.{:03}", milliseconds / 1000, milliseconds % 1000));
-    }
-}
-
-fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
-    // Writing to a String cannot fail.
-    let _ = writeln!(text, "{arguments}");
-}
-
-fn escape(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 #[cfg(test)]
@@ -215,6 +219,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use canal_dataplane::counters::Counters;
+    use canal_dataplane::spec::policy::PolicyDirection;
     use canal_dataplane::verdict::DropReason;
 
     use super::*;
@@ -226,6 +231,8 @@ mod tests {
         let counters = [Counters::default(), Counters::default()];
         counters[0].received.add(5);
         counters[1].drop(DropReason::NoRoute);
+        counters[1].records_lost.add(9);
+        counters[1].verdict(PolicyDirection::Egress, false);
         Facts {
             workers: (0..2).map(|i| views::worker(i, Some(i), &counters[i as usize])).collect(),
             ports: vec![PortView {
@@ -235,9 +242,14 @@ mod tests {
                 ..PortView::default()
             }],
             drops: views::drops(counters.iter()),
+            census: views::census(counters.iter()),
+            suppressed: [1, 2],
+            cluster: ClusterStatus { tiers: 3, ..ClusterStatus::default() },
+            applied: ApplyStatus { count: 2, total_us: 1500 },
             generation: GenerationView { generation: 3, revision: 11, complete: true, workers: vec![3, 3] },
             status: StatusView {
                 ready: true,
+                complaints_total: 300,
                 version: "0.1\"x\\".into(),
                 port: "tap".into(),
                 datastore: DatastoreView {
@@ -278,20 +290,32 @@ mod tests {
     #[test]
     fn samples_follow_their_heads_and_are_well_formed() {
         let text = render(&facts());
-        let mut name = "";
+        let (mut name, mut summary) = ("", false);
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("# ") {
                 name = rest.split(' ').nth(1).unwrap();
+                summary = rest == format!("TYPE {name} summary");
                 continue;
             }
             let (series, value) = line.rsplit_once(' ').unwrap();
-            assert_eq!(series.split('{').next().unwrap(), name, "{line}");
+            let series = series.split('{').next().unwrap();
+            let of_summary = ["_sum", "_count"].iter().find_map(|suffix| series.strip_suffix(suffix));
+            assert_eq!(if summary { of_summary.unwrap() } else { series }, name, "{line}");
             value.parse::<f64>().unwrap();
         }
         for sample in [
             "canal_worker_received_frames_total{worker=\"0\"} 5\n",
             "canal_port_sent_full_total{worker=\"0\",port=\"canal0\",kind=\"tap\"} 4\n",
             "canal_lease_expires_in_seconds 86000\n",
+            "canal_policy_verdicts_total{worker=\"1\",direction=\"egress\",verdict=\"denied\"} 1\n",
+            "canal_policy_verdicts_total{worker=\"1\",direction=\"ingress\",verdict=\"denied\"} 0\n",
+            "canal_policy_records_lost_total{worker=\"1\"} 9\n",
+            "canal_policy_lines_suppressed_total{event=\"denied\"} 2\n",
+            "canal_flows{protocol=\"tcp\",state=\"ESTABLISHED\"} 0\n",
+            "canal_complaints 300\n",
+            "felix_cluster_num_tiers 3\n",
+            "felix_int_dataplane_apply_time_seconds_sum 0.001500\n",
+            "felix_int_dataplane_apply_time_seconds_count 2\n",
             "canal_generation 3\n",
             "canal_datastore_connected 1\n",
             "canal_datastore_silent_seconds 1.020\n",
@@ -310,7 +334,8 @@ mod tests {
         let text = render(&facts());
         let described: BTreeSet<&str> = manual
             .split('`')
-            .filter(|word| word.starts_with("canal_") && !word.contains(['{', ' ']))
+            .filter(|word| word.starts_with("canal_") || word.starts_with("felix_"))
+            .filter(|word| !word.contains(['{', ' ']))
             .collect();
         assert_eq!(described, names(&text));
     }

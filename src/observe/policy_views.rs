@@ -6,7 +6,7 @@ use std::sync::Arc;
 use canal_dataplane::spec::NodeSpec;
 use canal_dataplane::spec::policy::{
     Action, Family, IpSet, Members, Origin, OriginKind, PolicyDirection, PolicyList, Ports, Rule, RuleSet,
-    Side,
+    Side, TierEnd,
 };
 use canal_dataplane::tables::Tables;
 
@@ -15,14 +15,57 @@ use super::protocol::{IpSetView, RuleSetView, RuleView};
 /// Members of one set that are listed; the rest is a number.
 pub const MAX_MEMBERS: usize = 1000;
 
-/// Policies in the order in which some workload's lists ask them, with what their rules have met.
+/// Policies in the order in which some workload's lists ask them, with what their rules have met; then the ends of tiers
+/// that deny.
 pub fn policies(spec: &NodeSpec, tables: &Tables) -> Vec<RuleSetView> {
-    rule_sets(spec, tables, false)
+    let mut views = rule_sets(spec, tables, false);
+    views.extend(ends(spec, tables).into_iter().filter(|end| end.tier.is_some()));
+    views
 }
 
-/// Profiles likewise.
+/// Profiles likewise; then the end of everything.
 pub fn profiles(spec: &NodeSpec, tables: &Tables) -> Vec<RuleSetView> {
-    rule_sets(spec, tables, true)
+    let mut views = rule_sets(spec, tables, true);
+    views.extend(ends(spec, tables).into_iter().filter(|end| end.tier.is_none()));
+    views
+}
+
+/// The ends of lists, and of tiers that deny there, with what has come to them.
+fn ends(spec: &NodeSpec, tables: &Tables) -> Vec<RuleSetView> {
+    let mut ends: Vec<RuleSetView> = Vec::new();
+    for (index, endpoint) in (0u32..).zip(&spec.endpoints) {
+        let programs = tables.policy.endpoint(index);
+        for (list, program) in
+            [(&endpoint.policy.ingress, &programs.ingress), (&endpoint.policy.egress, &programs.egress)]
+        {
+            let direction = direction(program.direction());
+            // The program's tiers are those of the list.
+            let denies = list.tiers.iter().map(|tier| tier.end == TierEnd::Deny).chain([true]);
+            for ((tier, counter), _) in program.ends().zip(denies).filter(|(_, denies)| *denies) {
+                let same = |end: &&mut RuleSetView| end.tier.as_deref() == tier && end.direction == direction;
+                match ends.iter_mut().find(same) {
+                    Some(known) => known.endpoints += 1,
+                    None => ends.push(end_view(tier, direction, counter.get())),
+                }
+            }
+        }
+    }
+    ends
+}
+
+fn end_view(tier: Option<&str>, direction: &str, (packets, bytes): (u64, u64)) -> RuleSetView {
+    let criteria = match tier {
+        Some(_) => "no rule of the tier has decided",
+        None => "no rule has decided",
+    };
+    RuleSetView {
+        kind: if tier.is_some() { "TierEnd" } else { "ProfilesEnd" }.to_owned(),
+        name: tier.unwrap_or_default().to_owned(),
+        tier: tier.map(str::to_owned),
+        direction: direction.to_owned(),
+        endpoints: 1,
+        rules: vec![RuleView { rule: 0, action: "Deny".into(), criteria: criteria.into(), packets, bytes }],
+    }
 }
 
 /// Sets of addresses that rules name, by id.

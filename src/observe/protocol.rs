@@ -21,6 +21,9 @@ pub const MAX_RESPONSE: u64 = 64 << 20;
 /// Most flows one request may ask for: each worker collects them between two batches.
 pub const MAX_FLOWS: usize = 65_536;
 
+/// Records of policy that are kept to be asked for.
+pub const MAX_RECORDS: usize = 1000;
+
 /// Longest wait of one request for a revision: who wants to wait longer asks again.
 pub const MAX_PATIENCE_MS: u64 = 5000;
 
@@ -48,6 +51,21 @@ pub enum Request {
     Flows {
         /// At most so many of all workers together, up to [`MAX_FLOWS`].
         limit: usize,
+        /// Only those of this workload of this node: by endpoint name, `namespace/pod`, pod, address or interface; or of
+        /// this address or network, whoever has it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        endpoint: Option<String>,
+        /// Only those of this protocol: `tcp`, `udp`, `icmp` (either family's), `icmp6`, `sctp` or a number.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        protocol: Option<String>,
+    },
+    /// Connections that policy refused, and those that a `Log` rule noted: the last ones.
+    Denied {
+        /// At most so many of the newest, up to [`MAX_RECORDS`].
+        limit: usize,
+        /// Only those with a greater number.
+        #[serde(default)]
+        after: u64,
     },
     /// Dropped packets by reason.
     Drops,
@@ -92,6 +110,7 @@ pub enum Reply {
     Vteps(Vec<VtepView>),
     Fdb(Vec<FdbView>),
     Flows(Vec<FlowView>),
+    Denied(Vec<RecordView>),
     Drops(Vec<DropView>),
     Workers(Vec<WorkerView>),
     Generation(GenerationView),
@@ -155,9 +174,10 @@ pub struct EndpointView {
 /// The rules of one policy or profile for one direction.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleSetView {
-    /// `NetworkPolicy`, `GlobalNetworkPolicy` or `Profile`.
+    /// `NetworkPolicy`, `GlobalNetworkPolicy`, `Profile`; `TierEnd`: what happens when no rule of a tier has decided, or
+    /// `ProfilesEnd`: when none of all has.
     pub kind: String,
-    /// As stored; with its namespace, if it has one.
+    /// As stored; with its namespace, if it has one. Of an end: the tier, or empty.
     pub name: String,
     /// `None` for profiles.
     pub tier: Option<String>,
@@ -251,10 +271,24 @@ pub struct FlowView {
     pub source: IpAddr,
     /// Its port (ICMP: the identifier).
     pub source_port: u16,
+    /// Who that is: a workload of this node, `host`, `vtep ADDRESS` or `direct ADDRESS`; `None` = nobody that the tables in
+    /// force know.
+    #[serde(default)]
+    pub source_name: Option<String>,
     /// The other end.
     pub destination: IpAddr,
     /// Its port.
     pub destination_port: u16,
+    /// Who that is.
+    #[serde(default)]
+    pub destination_name: Option<String>,
+    /// What policy in force says of opening such a connection: of the source's workload, if it is one of this node. A
+    /// connection that has been answered may outlive a policy that allowed it.
+    #[serde(default)]
+    pub egress: Option<RulingView>,
+    /// The same of the destination's workload.
+    #[serde(default)]
+    pub ingress: Option<RulingView>,
     /// By the kernel's names: `UNREPLIED`, `ASSURED`, `SYN_SENT`, `ESTABLISHED`, …
     pub state: String,
     /// Has the destination been heard?
@@ -269,6 +303,69 @@ pub struct FlowView {
     pub left_ms: u64,
     /// Where frames go, from the source and back; `-` = not decided by the tables in force.
     pub via: [String; 2],
+}
+
+/// What policy says of a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RulingView {
+    /// It may be opened.
+    pub allowed: bool,
+    /// What decides so.
+    pub by: DeciderView,
+}
+
+/// A rule, or an end that no rule comes before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeciderView {
+    /// `None`: a profile's rule, or the end of the profiles.
+    pub tier: Option<String>,
+    /// `NetworkPolicy`, `GlobalNetworkPolicy` or `Profile`; `None` = the end of the tier, or of everything.
+    pub kind: Option<String>,
+    /// As stored; with its namespace, if it has one.
+    pub name: Option<String>,
+    /// Position among its rules of this direction, from 0.
+    pub rule: Option<usize>,
+    /// All of it in words.
+    pub text: String,
+}
+
+/// A connection that policy refused, or that a `Log` rule noted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordView {
+    /// Counts up from 1, without gaps.
+    pub number: u64,
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// `denied`, or `logged`: a `Log` rule matched, and others decided what became of the packet.
+    pub event: String,
+    /// Worker that saw it.
+    pub worker: u32,
+    /// Generation of the tables that decided.
+    pub generation: u64,
+    /// Workload whose policy it was.
+    pub endpoint: String,
+    /// Which half of it: `ingress` or `egress`.
+    pub direction: String,
+    /// What decided, or noted.
+    pub by: DeciderView,
+    /// `tcp`, `udp`, `icmp`, `icmp6`, `sctp` or the number.
+    pub protocol: String,
+    /// The end that wants to open it.
+    pub source: IpAddr,
+    /// Its port; `None` = there is none, or this piece of the packet does not say.
+    pub source_port: Option<u16>,
+    /// Who that is, as in [`FlowView::source_name`].
+    pub source_name: Option<String>,
+    /// The other end.
+    pub destination: IpAddr,
+    /// Its port.
+    pub destination_port: Option<u16>,
+    /// Who that is.
+    pub destination_name: Option<String>,
+    /// ICMP type and code.
+    pub icmp: Option<[u8; 2]>,
+    /// Bytes of the IP packet.
+    pub bytes: u32,
 }
 
 /// Packets dropped for one reason.
@@ -309,8 +406,35 @@ pub struct WorkerView {
     pub flows: u64,
     pub vxlan_reserved_bits: u64,
     pub icmp_limited: u64,
+    #[serde(default)]
+    pub records_lost: u64,
+    /// Answers of policy about packets that want to open connections.
+    #[serde(default)]
+    pub verdicts: Vec<VerdictsView>,
     /// Table generation it uses.
     pub seen_generation: u64,
+}
+
+/// Answers of policy in one direction.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerdictsView {
+    /// `ingress` or `egress`.
+    pub direction: String,
+    /// Yes.
+    pub allowed: u64,
+    /// No.
+    pub denied: u64,
+}
+
+/// Flows of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CensusView {
+    /// `tcp`, `udp`, `icmp` (both families'), `sctp` or `other`.
+    pub protocol: String,
+    /// As in [`FlowView::state`].
+    pub state: String,
+    /// How many there are.
+    pub flows: u64,
 }
 
 /// Which tables are in force.
@@ -352,8 +476,11 @@ pub struct StatusView {
     pub lease: Option<LeaseView>,
     /// What is made of Calico's policy.
     pub policy: Option<PolicyView>,
-    /// Values in the datastore that cannot be used; the rest is in force all the same.
+    /// Values in the datastore that cannot be used, the first of them; the rest is in force all the same.
     pub complaints: Vec<String>,
+    /// How many there are.
+    #[serde(default)]
+    pub complaints_total: usize,
 }
 
 /// What is made of Calico's policy.
@@ -447,7 +574,9 @@ mod tests {
     fn requests_and_responses_are_plain_json() {
         let json = |request: &Request| serde_json::to_string(request).unwrap();
         assert_eq!(json(&Request::Ports), r#"{"show":"ports"}"#);
-        assert_eq!(json(&Request::Flows { limit: 5 }), r#"{"show":"flows","limit":5}"#);
+        let flows = Request::Flows { limit: 5, endpoint: None, protocol: None };
+        assert_eq!(json(&flows), r#"{"show":"flows","limit":5}"#);
+        assert_eq!(serde_json::from_str::<Request>(r#"{"show":"flows","limit":5}"#).unwrap(), flows);
         let response = Response::Ok(Reply::Generation(GenerationView {
             generation: 2,
             revision: 7,

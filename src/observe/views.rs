@@ -3,18 +3,22 @@
 use std::collections::BTreeMap;
 
 use canal_dataplane::counters::Counters;
-use canal_dataplane::flow::{Action, FlowInfo};
+use canal_dataplane::flow::{Action, Census, FlowInfo, State};
 use canal_dataplane::offload::Caps;
+use canal_dataplane::policy::{Facts, Outcome};
 use canal_dataplane::port::PortStats;
+use canal_dataplane::spec::policy::PolicyDirection;
 use canal_dataplane::spec::{NodeSpec, Via};
+use canal_dataplane::tables::policy::Memo;
 use canal_dataplane::tables::{Kind, Tables};
 use canal_dataplane::verdict::DropReason;
 use ipnetwork::IpNetwork;
 
-use super::policy_views;
 use super::protocol::{
-    DropView, EndpointView, FdbView, FlowView, GenerationView, PortView, RouteView, VtepView, WorkerView,
+    CensusView, DropView, EndpointView, FdbView, FlowView, GenerationView, PortView, RouteView, RulingView,
+    VerdictsView, VtepView, WorkerView,
 };
+use super::{names, policy_views};
 
 /// Local workloads, in the spec's order.
 pub fn endpoints(spec: &NodeSpec) -> Vec<EndpointView> {
@@ -99,25 +103,21 @@ pub fn fdb(spec: &NodeSpec, device: &str) -> Vec<FdbView> {
     spec.vteps.iter().map(view).collect()
 }
 
-/// One connection of one worker.
-pub fn flow(worker: u32, flow: &FlowInfo, tables: &Tables) -> FlowView {
+/// One connection of one worker; `memo` helps to find out what policy says.
+pub fn flow(worker: u32, flow: &FlowInfo, tables: &Tables, memo: &mut Memo) -> FlowView {
     let (source, destination) = flow.key.ends(flow.origin);
     let (forth, back) = (flow.origin as usize, flow.origin.flip() as usize);
-    let name = match flow.key.protocol() {
-        1 => "icmp".into(),
-        6 => "tcp".into(),
-        17 => "udp".into(),
-        58 => "icmp6".into(),
-        132 => "sctp".into(),
-        other => other.to_string(),
-    };
     FlowView {
         worker,
-        protocol: name,
+        protocol: names::protocol(flow.key.protocol()),
         source: source.0,
         source_port: source.1,
+        source_name: names::holder(source.0, tables),
         destination: destination.0,
         destination_port: destination.1,
+        destination_name: names::holder(destination.0, tables),
+        egress: ruling(flow, tables, memo, PolicyDirection::Egress),
+        ingress: ruling(flow, tables, memo, PolicyDirection::Ingress),
         state: flow.state.name().into(),
         answered: flow.answered,
         frames: [forth, back].map(|direction| flow.packets[direction].into()),
@@ -128,22 +128,38 @@ pub fn flow(worker: u32, flow: &FlowInfo, tables: &Tables) -> FlowView {
     }
 }
 
+/// What the policy of one end's workload says of opening the connection; `None` if it is not one of this node, or is not
+/// asked: what the host itself opens is not for its workloads' policy to refuse.
+fn ruling(
+    flow: &FlowInfo,
+    tables: &Tables,
+    memo: &mut Memo,
+    direction: PolicyDirection,
+) -> Option<RulingView> {
+    let (source, destination) = flow.key.ends(flow.origin);
+    let of = |address| tables.route(address).map(|adjacency| &tables.adjacencies[adjacency as usize].kind);
+    let (own, peer) = match direction {
+        PolicyDirection::Egress => (source.0, destination.0),
+        PolicyDirection::Ingress => (destination.0, source.0),
+    };
+    let Kind::Endpoint { endpoint, .. } = of(own)? else { return None };
+    let programs = tables.policy.endpoint(*endpoint);
+    let program = match direction {
+        PolicyDirection::Egress => &programs.egress,
+        PolicyDirection::Ingress if matches!(of(peer), Some(Kind::Host)) => return None,
+        PolicyDirection::Ingress => &programs.ingress,
+    };
+    let judgement = tables.policy.judge(program, memo, &Facts::of(&flow.key, flow.origin));
+    let allowed = judgement.outcome == Outcome::Allowed;
+    Some(RulingView { allowed, by: names::decider(&judgement.decider) })
+}
+
 /// Where an action leads, if it was decided by these tables.
 fn via(action: Action, tables: &Tables) -> String {
     let adjacency = action.adjacency.and_then(|adjacency| tables.adjacencies.get(adjacency as usize));
     let decided = action.generation == tables.generation as u32;
-    match adjacency.filter(|_| decided).map(|adjacency| &adjacency.kind) {
-        None => "-".into(),
-        Some(Kind::Host) => "host".into(),
-        Some(Kind::Endpoint { ifindex, .. }) => {
-            let endpoint = tables.endpoint_at(*ifindex).map(|index| &tables.endpoints[index as usize]);
-            endpoint.map_or_else(|| "endpoint".into(), |endpoint| endpoint.name.clone())
-        }
-        Some(Kind::VxlanV4(template)) => format!("vtep {}", template.outer),
-        Some(Kind::VxlanV6(template)) => format!("vtep {}", template.outer),
-        Some(Kind::Direct { next_hop }) => format!("direct {next_hop}"),
-        Some(Kind::Drop(reason)) => format!("drop {}", reason.label()),
-    }
+    let next = adjacency.filter(|_| decided).map(|adjacency| names::next_hop(adjacency, tables));
+    next.flatten().unwrap_or_else(|| "-".into())
 }
 
 /// Every reason, also those that never happened.
@@ -183,8 +199,34 @@ pub fn worker(index: u32, core: Option<u32>, counters: &Counters) -> WorkerView 
         flows: counters.flows.get(),
         vxlan_reserved_bits: counters.vxlan_reserved_bits.get(),
         icmp_limited: counters.icmp_limited.get(),
+        records_lost: counters.records_lost.get(),
+        verdicts: verdicts(counters),
         seen_generation: counters.seen_generation.get(),
     }
+}
+
+fn verdicts(counters: &Counters) -> Vec<VerdictsView> {
+    [PolicyDirection::Ingress, PolicyDirection::Egress]
+        .map(|direction| VerdictsView {
+            direction: direction.to_string(),
+            allowed: counters.verdicts(direction, true),
+            denied: counters.verdicts(direction, false),
+        })
+        .into()
+}
+
+/// Flows of all workers together by protocol and state, also those that there are none of.
+pub fn census<'a>(workers: impl Iterator<Item = &'a Counters>) -> Vec<CensusView> {
+    let mut sums = [0; Census::PLACES.len()];
+    for counters in workers {
+        sums.iter_mut().zip(counters.census()).for_each(|(sum, count)| *sum += count);
+    }
+    let view = |((protocol, state), flows): ((&str, State), u64)| CensusView {
+        protocol: protocol.into(),
+        state: state.name().into(),
+        flows,
+    };
+    Census::PLACES.into_iter().zip(sums).map(view).collect()
 }
 
 /// Which tables are in force, and who has seen them.
@@ -225,6 +267,7 @@ mod tests {
     use canal_dataplane::tables::compile;
 
     use super::*;
+    use crate::observe::protocol::DeciderView;
 
     fn spec() -> NodeSpec {
         let network = |text: &str| text.parse::<IpNetwork>().unwrap();
@@ -338,6 +381,7 @@ mod tests {
     #[test]
     fn workers_and_generation_are_read_from_the_counters() {
         let counters = Counters::default();
+        counters.verdict(PolicyDirection::Ingress, true);
         counters.received.add(3);
         counters.seen_generation.set(2);
         counters.drop(DropReason::TooBig);
@@ -347,6 +391,9 @@ mod tests {
             received: 3,
             dropped: 1,
             seen_generation: 2,
+            verdicts: [("ingress", 1), ("egress", 0)]
+                .map(|(direction, allowed)| VerdictsView { direction: direction.into(), allowed, denied: 0 })
+                .into(),
             ..WorkerView::default()
         };
         assert_eq!(worker(1, Some(4), &counters), expected);
@@ -365,6 +412,19 @@ mod tests {
             adjacency: tables.route(address.parse().unwrap()),
             generation,
         };
+        let mut memo = Memo::default();
+        let mut flow =
+            |worker, info: &FlowInfo, tables: &Tables| super::flow(worker, info, tables, &mut memo);
+        let everything = || RulingView {
+            allowed: true,
+            by: DeciderView {
+                tier: None,
+                kind: Some("Profile".into()),
+                name: Some("projectcalico-default-allow".into()),
+                rule: Some(0),
+                text: "Profile projectcalico-default-allow, egress rule 0 (Allow)".into(),
+            },
+        };
         let info = FlowInfo {
             key,
             origin,
@@ -381,8 +441,12 @@ mod tests {
             protocol: "tcp".into(),
             source: "10.1.1.2".parse().unwrap(),
             source_port: 4000,
+            source_name: Some("default/a".into()),
             destination: "10.1.2.3".parse().unwrap(),
             destination_port: 80,
+            destination_name: Some("vtep 192.0.2.2".into()),
+            egress: Some(everything()),
+            ingress: None,
             state: "ESTABLISHED".into(),
             answered: true,
             frames: [2, 1],

@@ -37,6 +37,14 @@ impl Scratch {
 
     /// A worker without any flow, until the run is dropped.
     pub fn begin(&mut self, seed: HashSeed, now_ms: u64) -> Run<'_> {
+        let mut run = self.begin_counting(seed, now_ms);
+        // Rules count and log real packets only.
+        run.worker.judge().stop_counting();
+        run
+    }
+
+    /// The same with a worker like the daemon's.
+    pub(super) fn begin_counting(&mut self, seed: HashSeed, now_ms: u64) -> Run<'_> {
         let config = WorkerConfig {
             index: 0,
             workers: 1,
@@ -50,8 +58,6 @@ impl Scratch {
             now_ms,
         };
         let mut worker = Worker::new(config, Arc::new(Counters::default()));
-        // Rules count real packets only.
-        worker.judge().stop_counting();
         self.0.drain(..).for_each(|frame| worker.pool().give(frame));
         Run { frames: &mut self.0, worker, now_ms }
     }
@@ -139,6 +145,12 @@ impl Trace for Recording {
 }
 
 impl Run<'_> {
+    /// What policy has to tell.
+    #[cfg(test)]
+    pub(super) fn log(&mut self) -> &canal_dataplane::policy::Log {
+        &self.worker.judge().log
+    }
+
     /// Takes one packet through all stages.
     pub fn packet(&mut self, packet: &Packet, tables: &Tables) -> Recording {
         let mut recording = Recording::default();

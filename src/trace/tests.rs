@@ -421,6 +421,37 @@ fn policy_is_told_rule_by_rule_and_counts_nothing() {
     assert_eq!(ending(&host).0, Outcome::Delivered);
     let to_host = trace(workload("b"), "10.1.1.0", 80);
     assert_eq!(view(&to_host, "endpoint_to_host").facts["reason"], "endpoint_to_host_denied");
-    let counted = tables.policy.rule_sets().into_iter().flat_map(|rules| rules.counters.iter());
-    assert_eq!(counted.map(|counter| counter.get().0).sum::<u64>(), 0);
+    assert_eq!(counted(&tables), 0);
+}
+
+/// What rules and ends have counted.
+fn counted(tables: &Tables) -> u64 {
+    let rules = tables
+        .policy
+        .rule_sets()
+        .into_iter()
+        .flat_map(|rules| rules.counters.iter().map(|counter| counter.get()));
+    let ends = tables.policy.programs().flat_map(|program| program.ends()).map(|(_, counter)| counter.get());
+    rules.chain(ends).map(|(packets, _)| packets).sum()
+}
+
+#[test]
+fn a_worker_for_traces_neither_counts_nor_logs_where_others_do() {
+    let spec = with_policy();
+    let tables = compile(&spec, None, 1);
+    let mut scratch = Scratch::new();
+    // A Log rule, a rule that allows, the end of a tier that denies.
+    for port in [443, 80] {
+        let arrival = Arrival::new(&ask(workload("a"), "10.1.1.3", tcp(port)), &spec, SEED).unwrap();
+        let mut run = scratch.begin(SEED, 1000);
+        let before = counted(&tables);
+        run.packet(&arrival.packet, &tables);
+        assert!(run.log().is_empty());
+        assert_eq!(counted(&tables), before);
+        drop(run);
+        let mut run = scratch.begin_counting(SEED, 1000);
+        run.packet(&arrival.packet, &tables);
+        assert!(!run.log().is_empty());
+    }
+    assert_eq!(counted(&tables), 2 + 4, "egress: Log and the end; Log and Allow, ingress: Log and the end");
 }

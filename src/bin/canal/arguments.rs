@@ -30,6 +30,12 @@ pub enum Command {
         #[arg(short, long, value_enum, default_value = "table")]
         output: Format,
     },
+    /// Connections that policy refuses, and those that Log rules note, as they come
+    Monitor {
+        /// How to print; json: one object a line
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Format,
+    },
     /// Until every worker of this host enforces a revision of the datastore. Exit status 0: they do, 1: not in time, or
     /// something hinders it (and what), 2: the daemon does not answer
     Wait {
@@ -71,9 +77,15 @@ pub struct Show {
     /// Drops: also the reasons that never happened
     #[arg(long)]
     pub all: bool,
-    /// Flows: at most so many
+    /// Flows: at most so many; denied: the last so many
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=MAX_FLOWS as i64))]
     pub limit: u32,
+    /// Flows: only those of this workload (endpoint name, namespace/pod, pod, interface), address or network
+    #[arg(long, value_name = "WHO")]
+    pub endpoint: Option<String>,
+    /// Flows: only those of this protocol (tcp, udp, icmp, icmp6, sctp, a number)
+    #[arg(long, value_name = "PROTOCOL")]
+    pub proto: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -97,6 +109,8 @@ pub enum Topic {
     Fdb,
     /// Flow table entries
     Flows,
+    /// Connections that policy refused, and those that Log rules noted: the last ones
+    Denied,
     /// Dropped packets by reason
     Drops,
     /// Packet threads
@@ -132,7 +146,9 @@ fn duration(text: &str) -> Result<Duration, String> {
 impl Show {
     /// What has to be asked.
     pub fn requests(&self) -> Vec<Request> {
-        let flows = Request::Flows { limit: self.limit as usize };
+        let limit = self.limit as usize;
+        let flows = Request::Flows { limit, endpoint: self.endpoint.clone(), protocol: self.proto.clone() };
+        let denied = Request::Denied { limit, after: 0 };
         match self.topic {
             Topic::Ports => vec![Request::Ports],
             Topic::Endpoints => vec![Request::Endpoints],
@@ -143,6 +159,7 @@ impl Show {
             Topic::Vteps => vec![Request::Vteps],
             Topic::Fdb => vec![Request::Fdb],
             Topic::Flows => vec![flows],
+            Topic::Denied => vec![denied],
             Topic::Drops => vec![Request::Drops],
             Topic::Workers => vec![Request::Workers],
             Topic::Generation => vec![Request::Generation],
@@ -158,6 +175,7 @@ impl Show {
                 Request::Vteps,
                 Request::Fdb,
                 Request::Drops,
+                denied,
                 flows,
             ],
         }
@@ -184,8 +202,15 @@ mod tests {
             let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
             assert_eq!(arguments.socket, PathBuf::from("/s"));
             let Command::Show(show) = arguments.command else { panic!("{line}") };
-            assert_eq!((show.output, show.requests()), (Format::Json, vec![Request::Flows { limit: 7 }]));
+            let flows = Request::Flows { limit: 7, endpoint: None, protocol: None };
+            assert_eq!((show.output, show.requests()), (Format::Json, vec![flows]));
         }
+        let line = "canal show flows --endpoint web --proto tcp";
+        let Command::Show(show) = Arguments::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!()
+        };
+        let (endpoint, protocol) = (Some("web".into()), Some("tcp".into()));
+        assert_eq!(show.requests(), [Request::Flows { limit: 1000, endpoint, protocol }]);
         assert!(Arguments::try_parse_from(["canal", "show", "flows", "--limit", "0"]).is_err());
     }
 
@@ -206,7 +231,14 @@ mod tests {
     #[test]
     fn all_is_everything() {
         let topics = Topic::value_variants().iter().filter(|topic| **topic != Topic::All);
-        let show = |topic| Show { topic, output: Format::Table, all: false, limit: 1000 };
+        let show = |topic| Show {
+            topic,
+            output: Format::Table,
+            all: false,
+            limit: 1000,
+            endpoint: None,
+            proto: None,
+        };
         let all = show(Topic::All).requests();
         for topic in topics.clone() {
             assert!(all.contains(&show(*topic).requests()[0]), "{topic:?}");

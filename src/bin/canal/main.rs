@@ -2,6 +2,7 @@
 
 mod arguments;
 mod explain;
+mod monitor;
 mod render;
 mod resources;
 mod trace;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Command::Explain { reason } => Ok(explain::explain(reason.as_deref())),
         Command::Show(show) => show_topics(&arguments, show),
         Command::Trace(trace) => return finish(trace.run(&arguments.socket)),
+        Command::Monitor { output } => monitor(&arguments, *output),
         Command::Status { output } => status(&arguments, *output),
         Command::Wait { revision, timeout, output } => wait(&arguments, *revision, *timeout, *output),
         Command::Apply(command) => return resources::run(command.run()),
@@ -83,6 +85,20 @@ fn wait(
         Format::Table => render::enforced(&view),
     };
     Ok((text, code))
+}
+
+/// Until nobody reads, or the daemon goes.
+fn monitor(arguments: &Arguments, output: Format) -> Result<(String, u8), ClientError> {
+    let mut client = Client::connect(&arguments.socket)?;
+    monitor::follow(&mut client, |record| {
+        let line = match output {
+            Format::Json => render::json_line(record),
+            Format::Table => render::record_line(record),
+        };
+        let mut out = std::io::stdout();
+        out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_ok()
+    })?;
+    Ok((String::new(), 0))
 }
 
 fn status(arguments: &Arguments, output: Format) -> Result<(String, u8), ClientError> {

@@ -1,8 +1,9 @@
 //! How replies look, as tables and as JSON. Pure: replies in, text out.
 
 use canal::observe::protocol::{
-    DatastoreView, DropView, EndpointView, EnforcedView, FdbView, FlowView, GenerationView, IpSetView,
-    PolicyView, PortView, Reply, RouteView, RuleSetView, StatusView, VtepView, WorkerView,
+    DatastoreView, DeciderView, DropView, EndpointView, EnforcedView, FdbView, FlowView, GenerationView,
+    IpSetView, PolicyView, PortView, RecordView, Reply, RouteView, RuleSetView, RulingView, StatusView,
+    VtepView, WorkerView,
 };
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
@@ -50,6 +51,7 @@ fn table(reply: &Reply, all_drops: bool) -> (&'static str, String) {
         Reply::Vteps(vteps) => ("vteps", show_vteps(vteps)),
         Reply::Fdb(fdb) => ("fdb", show_fdb(fdb)),
         Reply::Flows(flows) => ("flows", show_flows(flows)),
+        Reply::Denied(records) => ("denied", show_records(records)),
         Reply::Drops(drops) => ("drops", show_drops(drops, all_drops)),
         Reply::Workers(workers) => ("workers", show_workers(workers)),
         Reply::Generation(generation) => ("generation", show_generation(generation)),
@@ -160,7 +162,11 @@ fn abridged(names: &[String]) -> String {
 /// A line for each rule; one without rules has a line of its own.
 fn show_rule_sets(sets: &[RuleSetView], what: &str) -> String {
     let rows = sets.iter().flat_map(|set| {
-        let head = [set.tier.clone().unwrap_or_else(|| "-".into()), set.name.clone(), set.direction.clone()];
+        let name = match set.kind.as_str() {
+            "TierEnd" | "ProfilesEnd" => "-".to_owned(),
+            _ => set.name.clone(),
+        };
+        let head = [set.tier.clone().unwrap_or_else(|| "-".into()), name, set.direction.clone()];
         let row = move |rest: [String; 5]| head.clone().into_iter().chain(rest).collect::<Vec<_>>();
         let empty = set.rules.is_empty().then(|| row(["-", "-", "no rules", "0", "0"].map(str::to_owned)));
         let rules: Vec<Vec<String>> = set
@@ -169,7 +175,9 @@ fn show_rule_sets(sets: &[RuleSetView], what: &str) -> String {
             .map(|rule| {
                 let numbers = [rule.packets.to_string(), rule.bytes.to_string()];
                 let [packets, bytes] = numbers;
-                row([rule.rule.to_string(), rule.action.clone(), rule.criteria.clone(), packets, bytes])
+                let is_end = matches!(set.kind.as_str(), "TierEnd" | "ProfilesEnd");
+                let number = if is_end { "end".to_owned() } else { rule.rule.to_string() };
+                row([number, rule.action.clone(), rule.criteria.clone(), packets, bytes])
             })
             .collect();
         empty.into_iter().chain(rules)
@@ -221,20 +229,21 @@ fn show_fdb(fdb: &[FdbView]) -> String {
 }
 
 fn show_flows(flows: &[FlowView]) -> String {
-    let end = |address: std::net::IpAddr, port: u16| std::net::SocketAddr::new(address, port).to_string();
     let row = |flow: &FlowView| {
         vec![
             flow.worker.to_string(),
             flow.protocol.clone(),
-            end(flow.source, flow.source_port),
-            end(flow.destination, flow.destination_port),
+            end(flow.source, Some(flow.source_port)),
+            end(flow.destination, Some(flow.destination_port)),
             flow.state.clone(),
             format!("{}/{}", flow.frames[0], flow.frames[1]),
             format!("{}/{}", flow.bytes[0], flow.bytes[1]),
             format!("{}s", flow.idle_ms / 1000),
             format!("{}s", flow.left_ms / 1000),
-            flow.via[0].clone(),
-            flow.via[1].clone(),
+            optional(flow.source_name.as_ref()),
+            optional(flow.destination_name.as_ref()),
+            ruling(flow.egress.as_ref()),
+            ruling(flow.ingress.as_ref()),
         ]
     };
     let columns = [
@@ -247,10 +256,92 @@ fn show_flows(flows: &[FlowView]) -> String {
         ">BYTES",
         ">IDLE",
         ">LEFT",
-        "TO-DESTINATION",
-        "TO-SOURCE",
+        "FROM",
+        "TO",
+        "EGRESS",
+        "INGRESS",
     ];
     or_none(flows.len(), "flows", || grid(&columns, flows.iter().map(row)))
+}
+
+/// An address, with its port if it has one.
+fn end(address: std::net::IpAddr, port: Option<u16>) -> String {
+    match port {
+        Some(port) => std::net::SocketAddr::new(address, port).to_string(),
+        None => address.to_string(),
+    }
+}
+
+/// What policy says now of a flow.
+fn ruling(ruling: Option<&RulingView>) -> String {
+    ruling.map_or_else(
+        || "-".into(),
+        |ruling| format!("{} {}", if ruling.allowed { "allow" } else { "deny" }, decider(&ruling.by)),
+    )
+}
+
+/// `tier/policy#rule`, as short as it can be.
+fn decider(by: &DeciderView) -> String {
+    match by {
+        DeciderView { name: Some(name), rule: Some(rule), tier, .. } => {
+            let tier = tier.as_ref().map_or_else(String::new, |tier| format!("{tier}/"));
+            format!("{tier}{name}#{rule}")
+        }
+        DeciderView { tier: Some(tier), .. } => format!("end of {tier}"),
+        _ => "end".to_owned(),
+    }
+}
+
+fn show_records(records: &[RecordView]) -> String {
+    let row = |record: &RecordView| {
+        vec![
+            utc(record.at_ms),
+            record.event.clone(),
+            record.direction.clone(),
+            record.protocol.clone(),
+            end(record.source, record.source_port),
+            end(record.destination, record.destination_port),
+            optional(record.source_name.as_ref()),
+            optional(record.destination_name.as_ref()),
+            decider(&record.by),
+            record.generation.to_string(),
+        ]
+    };
+    let columns =
+        ["TIME", "EVENT", "DIRECTION", "PROTO", "SOURCE", "DESTINATION", "FROM", "TO", "BY", ">GENERATION"];
+    or_none(records.len(), "denied or logged connections", || grid(&columns, records.iter().map(row)))
+}
+
+/// One record on one line: what `canal monitor` prints.
+pub fn record_line(record: &RecordView) -> String {
+    let named = |name: &Option<String>| name.as_ref().map_or_else(String::new, |name| format!(" ({name})"));
+    let icmp = record.icmp.map_or_else(String::new, |[kind, code]| format!(" type {kind} code {code}"));
+    format!(
+        "{} {} {}{} > {}{} {}{icmp}, {} bytes: {}\n",
+        utc(record.at_ms),
+        record.event,
+        end(record.source, record.source_port),
+        named(&record.source_name),
+        end(record.destination, record.destination_port),
+        named(&record.destination_name),
+        record.protocol,
+        record.bytes,
+        record.by.text
+    )
+}
+
+/// The same as JSON.
+pub fn json_line(record: &RecordView) -> String {
+    match serde_json::to_string(record) {
+        Ok(text) => text + "\n",
+        Err(_) => unreachable!("a record is plain data"),
+    }
+}
+
+/// Milliseconds since 1970, as the time of day (UTC): records are minutes old, not days.
+fn utc(at_ms: u64) -> String {
+    let (seconds, ms) = (at_ms / 1000 % 86_400, at_ms % 1000);
+    format!("{:02}:{:02}:{:02}.{ms:03}Z", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
 fn show_drops(drops: &[DropView], all: bool) -> String {
@@ -403,4 +494,4 @@ pub fn enforced(view: &EnforcedView) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -1,5 +1,5 @@
 use canal_dataplane::spec::Endpoint;
-use canal_dataplane::spec::policy::{EndpointPolicy, Icmp, Tier, TierEnd};
+use canal_dataplane::spec::policy::{EndpointPolicy, Icmp, Tier};
 use canal_dataplane::tables::compile;
 
 use super::*;
@@ -69,7 +69,13 @@ fn policies_and_profiles_are_those_in_use_with_what_they_met() {
         endpoints: 2,
         rules: vec![rule(0, "Allow", "tcp to ports 80", 0, 0), rule(1, "Deny", "everything", 2, 100)],
     };
-    assert_eq!(policies(&spec(), &tables), [expected]);
+    let end = |tier: Option<&str>, direction: &str, endpoints, (packets, bytes)| RuleSetView {
+        endpoints,
+        ..end_view(tier, direction, (packets, bytes))
+    };
+    let (_, counter) = tables.policy.endpoint(1).ingress.ends().next().unwrap();
+    counter.add(70);
+    assert_eq!(policies(&spec(), &tables), [expected, end(Some("default"), "ingress", 2, (1, 70))]);
     let expected = RuleSetView {
         kind: "Profile".into(),
         name: "kns.default".into(),
@@ -78,7 +84,9 @@ fn policies_and_profiles_are_those_in_use_with_what_they_met() {
         endpoints: 1,
         rules: vec![rule(0, "Allow", "everything", 0, 0)],
     };
-    assert_eq!(profiles(&spec(), &tables), [expected]);
+    let ends = ["ingress", "egress"].map(|direction| end(None, direction, 2, (0, 0)));
+    assert_eq!(profiles(&spec(), &tables)[..1], [expected]);
+    assert_eq!(profiles(&spec(), &tables)[1..], ends);
     assert_eq!(names(&spec().endpoints[0].policy.ingress), ["default/default/web"]);
     assert_eq!(names(&spec().endpoints[0].policy.egress), ["kns.default"]);
 }

@@ -107,8 +107,12 @@ fn flows_show_both_ends() {
         protocol: "tcp".into(),
         source: "fd00::1".parse().unwrap(),
         source_port: 4000,
+        source_name: Some("default/a".into()),
         destination: "fd00::2".parse().unwrap(),
         destination_port: 80,
+        destination_name: Some("vtep 192.0.2.2".into()),
+        egress: Some(RulingView { allowed: true, by: rule(None, "kns.a", 0) }),
+        ingress: None,
         state: "ESTABLISHED".into(),
         answered: true,
         frames: [3, 2],
@@ -120,10 +124,75 @@ fn flows_show_both_ends() {
     assert_eq!(
         one(Reply::Flows(vec![flow])),
         "\
-WORKER  PROTO  SOURCE          DESTINATION   STATE        FRAMES   BYTES  IDLE  LEFT  TO-DESTINATION  TO-SOURCE
-     1  tcp    [fd00::1]:4000  [fd00::2]:80  ESTABLISHED     3/2  400/90    7s  112s  vtep 192.0.2.2  default/a
+WORKER  PROTO  SOURCE          DESTINATION   STATE        FRAMES   BYTES  IDLE  LEFT  FROM       TO              EGRESS         INGRESS
+     1  tcp    [fd00::1]:4000  [fd00::2]:80  ESTABLISHED     3/2  400/90    7s  112s  default/a  vtep 192.0.2.2  allow kns.a#0  -
 "
     );
+}
+
+fn rule(tier: Option<&str>, name: &str, rule: usize) -> DeciderView {
+    DeciderView {
+        tier: tier.map(Into::into),
+        kind: Some("NetworkPolicy".into()),
+        name: Some(name.into()),
+        rule: Some(rule),
+        text: format!("NetworkPolicy {name}, ingress rule {rule} (Deny)"),
+    }
+}
+
+/// A record with this number.
+pub fn record(number: u64) -> RecordView {
+    RecordView {
+        number,
+        at_ms: 1_700_000_000_007,
+        event: "denied".into(),
+        worker: 0,
+        generation: 4,
+        endpoint: "default/b".into(),
+        direction: "ingress".into(),
+        by: rule(Some("default"), "default/web", 1),
+        protocol: "tcp".into(),
+        source: "10.0.0.1".parse().unwrap(),
+        source_port: Some(4000),
+        source_name: Some("default/a".into()),
+        destination: "10.0.0.2".parse().unwrap(),
+        destination_port: Some(80),
+        destination_name: None,
+        icmp: None,
+        bytes: 60,
+    }
+}
+
+#[test]
+fn records_name_ends_and_rule() {
+    let ends =
+        [DeciderView { tier: Some("default".into()), ..DeciderView::default() }, DeciderView::default()];
+    let ping = RecordView {
+        protocol: "icmp".into(),
+        source_port: None,
+        destination_port: None,
+        icmp: Some([8, 0]),
+        ..record(2)
+    };
+    let [by_tier, by_end] = ends.map(|by| RecordView { by, ..ping.clone() });
+    assert_eq!(
+        one(Reply::Denied(vec![record(1), by_tier, by_end])),
+        "\
+TIME           EVENT   DIRECTION  PROTO  SOURCE         DESTINATION  FROM       TO  BY                     GENERATION
+22:13:20.007Z  denied  ingress    tcp    10.0.0.1:4000  10.0.0.2:80  default/a  -   default/default/web#1           4
+22:13:20.007Z  denied  ingress    icmp   10.0.0.1       10.0.0.2     default/a  -   end of default                  4
+22:13:20.007Z  denied  ingress    icmp   10.0.0.1       10.0.0.2     default/a  -   end                             4
+"
+    );
+    assert_eq!(
+        record_line(&ping),
+        "22:13:20.007Z denied 10.0.0.1 (default/a) > 10.0.0.2 icmp type 8 code 0, 60 bytes: NetworkPolicy default/web, \
+         ingress rule 1 (Deny)\n"
+    );
+    let line = json_line(&ping);
+    assert_eq!(serde_json::from_str::<RecordView>(&line).unwrap(), ping);
+    assert_eq!(line.lines().count(), 1);
+    assert_eq!(one(Reply::Denied(vec![])), "no denied or logged connections\n");
 }
 
 fn drops() -> Reply {
@@ -205,6 +274,7 @@ fn the_status_says_what_is_wrong() {
         lease: None,
         policy: Some(PolicyView::default()),
         complaints: vec!["/x: not JSON".into()],
+        complaints_total: 1,
     };
     assert_eq!(
         status(&view),
@@ -287,12 +357,15 @@ fn policies_are_shown_rule_by_rule_and_sets_in_part() {
         rules: vec![rule],
     };
     let bare = RuleSetView { name: "default/deny".into(), rules: vec![], ..web.clone() };
+    let end = RuleView { rule: 0, action: "Deny".into(), criteria: "no rule".into(), packets: 3, bytes: 180 };
+    let end = RuleSetView { kind: "TierEnd".into(), name: "default".into(), rules: vec![end], ..web.clone() };
     assert_eq!(
-        one(Reply::Policies(vec![web, bare])),
+        one(Reply::Policies(vec![web, bare, end])),
         "\
 TIER     NAME          DIRECTION  RULE  ACTION  MATCHES          PACKETS  BYTES
 default  default/web   ingress       0  Allow   tcp to ports 80        7    420
 default  default/deny  ingress       -  -       no rules               0      0
+default  -             ingress     end  Deny    no rule                3    180
 "
     );
     assert_eq!(one(Reply::Profiles(vec![])), "no profiles\n");

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything `canal show` can be asked for.
-const SHOWN: [&str; 12] = [
+const SHOWN: [&str; 13] = [
     "ports",
     "endpoints",
     "policies",
@@ -28,6 +28,7 @@ const SHOWN: [&str; 12] = [
     "vteps",
     "fdb",
     "flows",
+    "denied",
     "drops",
     "workers",
     "generation",
@@ -208,6 +209,15 @@ impl<'t> Canal<'t> {
         let stderr = String::from_utf8_lossy(&answer.stderr);
         ensure!(answer.status.success(), "canal show {what}: {stderr}");
         serde_json::from_slice(&answer.stdout).with_context(|| format!("canal show {what}"))
+    }
+
+    /// Answer of `canal show flows -o json` with further words.
+    pub fn flows(&self, words: &[&str]) -> Result<Value> {
+        let words = [&["show", "flows", "-o", "json"], words].concat();
+        let answer = self.ask(&words)?;
+        let stderr = String::from_utf8_lossy(&answer.stderr);
+        ensure!(answer.status.success(), "{words:?}: {stderr}");
+        serde_json::from_slice(&answer.stdout).with_context(|| format!("{words:?}"))
     }
 
     /// Answer of `canal show <what>` for people.

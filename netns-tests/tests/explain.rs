@@ -1,10 +1,12 @@
 //! `canal trace` says what happens: each packet is first asked about and then sent.
 
 use anyhow::{Context, Result, ensure};
+use netns_tests::calico::{Kind, Resource, endpoint, namespace_profile};
 use netns_tests::frames::{self, Link, Vxlan, mac};
 use netns_tests::packet_socket::PacketSocket;
-use netns_tests::{Network, Overlay, Pod, Role, Shape, Topology, admin, plan, wait};
-use serde_json::Value;
+use netns_tests::pod::NAMESPACE;
+use netns_tests::{Network, Overlay, Pod, Role, Shape, Store, Topology, admin, plan, wait};
+use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -224,6 +226,65 @@ fn what_is_said_of_a_packet_is_what_it_experiences() -> Result<()> {
     for reason in ["spoofed_source", "unknown_vtep", "unknown_vni", "too_big", "ttl_expired", "no_route"] {
         ensure!(has("reason", reason), "no packet met {reason}: {outcomes:?}");
     }
+    topology.pass()
+}
+
+#[test]
+fn what_is_said_of_policy_is_what_it_does() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(3))?;
+    let scene = Scene::new(&topology)?;
+    let (store, second) = (&scene.overlay.store, &scene.second);
+    namespace_profile().put(store)?;
+    Resource::global(Kind::Tier, "security", json!({"order": 100})).put(store)?;
+    let pass = json!({"action": "Pass", "protocol": "UDP", "source": {"notNets": ["10.99.0.0/16"]}});
+    let first =
+        json!({"tier": "security", "selector": "role == 'guarded'", "types": ["Ingress"], "ingress": [pass]});
+    Resource::global(Kind::GlobalNetworkPolicy, "security.first", first).put(store)?;
+    let rules = json!([{"action": "Allow", "protocol": "TCP"},
+                       {"action": "Deny", "protocol": "UDP", "destination": {"ports": [PORT]}},
+                       {"action": "Allow"}]);
+    let guard = json!({"selector": "role == 'guarded'", "types": ["Ingress"], "ingress": rules});
+    Resource::namespaced(Kind::NetworkPolicy, "default.guard", guard).put(store)?;
+    let guarded = endpoint(second, &[("role", "guarded")], &[]);
+    store.put_workload(NAMESPACE, &second.endpoint_name(), &guarded)?;
+
+    let case = scene.pod_to("to a pod whose policy denies it", second.v4);
+    let words: Vec<&str> = case.words.iter().map(String::as_str).collect();
+    let canal = scene.overlay.canal(0);
+    wait::until("the trace says denied", wait::SOON, || {
+        Ok(canal.trace(&words)?.1["verdict"]["reason"] == "policy_denied_ingress")
+    })?;
+    // Tier by tier, policy by policy, rule by rule.
+    let (_, report) = canal.trace(&words)?;
+    let stages = report["stages"].as_array().context("no stages")?;
+    let stage = stages.iter().find(|stage| stage["stage"] == "ingress").context("no ingress stage")?;
+    let guard = format!("{NAMESPACE}/default.guard");
+    ensure!(stage["result"] == "drop", "{stage:#}");
+    ensure!(stage["policy"]["outcome"] == "denied", "{stage:#}");
+    let decider = format!("tier default, NetworkPolicy {guard}, ingress rule 1 (Deny)");
+    ensure!(stage["policy"]["decider"] == json!(decider), "{stage:#}");
+    let asked: Vec<Value> = stage["policy"]["steps"]
+        .as_array()
+        .context("no steps")?
+        .iter()
+        .map(|step| json!([step["tier"], step["name"], step["rule"], step["action"], step["matched"]]))
+        .collect();
+    let expected = [
+        json!(["security", "security.first", 0, "Pass", true]),
+        json!(["default", guard, 0, "Allow", false]),
+        json!(["default", guard, 1, "Deny", true]),
+    ];
+    ensure!(asked == expected, "{asked:?}");
+    // And so it is: the packets do not arrive, are dropped for this reason, and counted by this rule.
+    let met = |rule: u64| -> Result<u64> {
+        let policies = canal.show("policies")?;
+        let sets = policies.as_array().context("no list")?;
+        let set = sets.iter().find(|set| set["name"] == json!(guard)).context("no such policy")?;
+        set["rules"][rule as usize]["packets"].as_u64().context("no number")
+    };
+    ensure!(met(1)? == 0, "traces are not counted");
+    scene.compare(&case)?;
+    ensure!(met(1)? == EACH && met(0)? == 0 && met(2)? == 0, "{} {} {}", met(0)?, met(1)?, met(2)?);
     topology.pass()
 }
 

@@ -199,6 +199,30 @@ fn metrics_and_health_are_served() -> Result<()> {
 }
 
 #[test]
+fn felix_probes_and_dashboards_find_what_they_look_for() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(1))?;
+    let mut options = CanalOptions::with(&["--metrics-addr=127.0.0.1:9191"]);
+    options.env.push(("FELIX_HEALTHENABLED".to_owned(), "true".to_owned()));
+    let overlay = Overlay::start(&topology, &Network::default(), &[Role::Canal(options)])?;
+    let ready = || Ok(answer(&overlay, "127.0.0.1:9099/readiness")?.0 == 200);
+    wait::until("/readiness says 200", wait::SOON, ready)?;
+    let (code, report) = answer(&overlay, "127.0.0.1:9099/liveness")?;
+    ensure!(code == 200 && report.contains("worker 0: live") && report.contains("control: live"), "{report}");
+    let shown = |sample: &str| -> Result<bool> {
+        Ok(answer(&overlay, "127.0.0.1:9191/metrics")?.1.lines().any(|line| line == sample))
+    };
+    for sample in [
+        "felix_resync_state 3",
+        "felix_active_local_endpoints 1",
+        "felix_cluster_num_workload_endpoints 1",
+        "felix_cluster_num_profiles 1",
+    ] {
+        wait::until(sample, wait::SOON, || shown(sample))?;
+    }
+    topology.pass()
+}
+
+#[test]
 fn the_chosen_port_is_said_in_the_log_and_shown() -> Result<()> {
     for port in ["tap", "udp"] {
         let topology = Topology::build(&Shape::hosts(1))?;

@@ -1,0 +1,166 @@
+//! What operators see of policy: the log, `canal show denied`, flows and rules, all about the same packets.
+
+use anyhow::{Context, Result, ensure};
+use netns_tests::calico::{Kind, Resource, endpoint, namespace_profile};
+use netns_tests::pod::NAMESPACE;
+use netns_tests::traffic::{Service, tcp_connects};
+use netns_tests::{CanalOptions, Network, Overlay, Pod, Role, Shape, Store, Topology, wait};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+
+const HTTP: u16 = 8080;
+const OTHER: u16 = 9090;
+
+/// A client (pod 0) and a server on one canal node; the policy of the server notes everything, and allows HTTP only.
+struct Scene<'t> {
+    overlay: Overlay<'t>,
+    server: Pod,
+    _services: Vec<Service>,
+}
+
+impl<'t> Scene<'t> {
+    fn build(topology: &'t Topology, words: &[&str]) -> Result<Self> {
+        let options = CanalOptions::with(words);
+        let overlay = Overlay::start(topology, &Network::default(), &[Role::Canal(options)])?;
+        let server = overlay.another_pod(0, 5)?;
+        let services = [HTTP, OTHER].map(|port| Service::start(&server.ns, server.v4.into(), port));
+        namespace_profile().put(&overlay.store)?;
+        let ports = json!({"ports": [HTTP]});
+        let ingress = json!([{"action": "Log"}, {"action": "Allow", "protocol": "TCP", "destination": ports}, {"action": "Deny"}]);
+        let spec = json!({"selector": "role == 'server'", "types": ["Ingress"], "ingress": ingress});
+        Resource::namespaced(Kind::NetworkPolicy, "default.server", spec).put(&overlay.store)?;
+        let value = endpoint(&server, &[("role", "server")], &[]);
+        overlay.store.put_workload(NAMESPACE, &server.endpoint_name(), &value)?;
+        let services = services.into_iter().collect::<Result<_>>()?;
+        let scene = Self { overlay, server, _services: services };
+        wait::until("the policy is enforced", wait::SOON, || Ok(!scene.connects(OTHER)?))?;
+        Ok(scene)
+    }
+
+    fn connects(&self, port: u16) -> Result<bool> {
+        tcp_connects(&self.overlay.pod(0).ns, SocketAddr::new(self.server.v4.into(), port))
+    }
+
+    /// A line of the log with all of these words.
+    fn logged(&self, words: &[&str]) -> bool {
+        let log = self.overlay.canal(0).log_text();
+        log.lines().any(|line| words.iter().all(|word| line.contains(word)))
+    }
+
+    /// The newest record of this event about the server's port.
+    fn record(&self, event: &str, port: u16) -> Result<Option<Value>> {
+        let records = self.overlay.canal(0).show("denied")?;
+        let records = records.as_array().context("no list")?.clone();
+        let wanted = |r: &Value| r["event"] == event && r["destination_port"] == port;
+        Ok(records.into_iter().rev().find(wanted))
+    }
+
+    fn expect_record(&self, event: &str, port: u16, rule: u64) -> Result<()> {
+        let what = format!("a record: {event} at port {port}");
+        wait::until(&what, wait::SOON, || Ok(self.record(event, port)?.is_some()))?;
+        let record = self.record(event, port)?.context("gone")?;
+        let (client, server) = (self.overlay.pod(0), &self.server);
+        let name = |pod: &Pod| json!(format!("{NAMESPACE}/{}", pod.endpoint_name()));
+        let by =
+            json!([record["by"]["tier"], record["by"]["kind"], record["by"]["name"], record["by"]["rule"]]);
+        ensure!(
+            by == json!(["default", "NetworkPolicy", format!("{NAMESPACE}/default.server"), rule]),
+            "{record:#}"
+        );
+        ensure!(record["source"] == json!(client.v4.to_string()), "{record:#}");
+        ensure!(record["source_name"] == name(client), "{record:#}");
+        ensure!(
+            record["destination_name"] == name(server) && record["endpoint"] == name(server),
+            "{record:#}"
+        );
+        ensure!(record["direction"] == "ingress" && record["protocol"] == "tcp", "{record:#}");
+        ensure!(record["generation"].as_u64() > Some(0), "{record:#}");
+        Ok(())
+    }
+}
+
+#[test]
+fn a_refused_connection_and_a_log_rule_are_in_the_log_and_in_the_records() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(1))?;
+    let scene = Scene::build(&topology, &["--log-denied=on", "--log-level=warn"])?;
+    ensure!(!scene.connects(OTHER)? && scene.connects(HTTP)?, "only HTTP is allowed");
+    let ends = format!("{} > {}", scene.overlay.pod(0).v4, scene.server.v4);
+    let server = scene.server.endpoint_name();
+    let denied = [
+        "policy denied",
+        "NetworkPolicy pods/default.server, ingress rule 2 (Deny)",
+        &server,
+        &format!("{}:{OTHER}", scene.server.v4),
+    ]
+    .map(|word| word.replace("pods/", &format!("{NAMESPACE}/")));
+    let words: Vec<&str> = denied.iter().map(String::as_str).collect();
+    wait::until(&format!("a log line: {ends} denied"), wait::SOON, || Ok(scene.logged(&words)))?;
+    for port in [HTTP, OTHER] {
+        let (rule, at) = ("ingress rule 0 (Log)", format!("{}:{port}", scene.server.v4));
+        let words = ["policy logged", rule, "tier default", &server, &at];
+        wait::until(
+            &format!("a log line: {ends} logged at {port}"),
+            wait::SOON,
+            || Ok(scene.logged(&words)),
+        )?;
+    }
+    scene.expect_record("denied", OTHER, 2)?;
+    scene.expect_record("logged", OTHER, 0)?;
+    scene.expect_record("logged", HTTP, 0)?;
+    topology.pass()
+}
+
+#[test]
+fn refused_connections_are_logged_on_demand_only() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(1))?;
+    let scene = Scene::build(&topology, &[])?;
+    ensure!(!scene.connects(OTHER)?);
+    // The record has come by all stations, and the line of the same packet's Log rule with it.
+    scene.expect_record("denied", OTHER, 2)?;
+    wait::until("a log line of the rule", wait::SOON, || Ok(scene.logged(&["policy logged"])))?;
+    ensure!(!scene.logged(&["policy denied"]), "{}", scene.overlay.canal(0).log_text());
+    topology.pass()
+}
+
+#[test]
+fn flows_say_who_they_are_of_and_what_policy_says() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(1))?;
+    let scene = Scene::build(&topology, &[])?;
+    ensure!(scene.connects(HTTP)?);
+    let canal = scene.overlay.canal(0);
+    let (client, server) = (scene.overlay.pod(0), &scene.server);
+    let about = |words: &[&str]| -> Result<Vec<Value>> {
+        let flows = canal.flows(words)?;
+        let flows = flows.as_array().context("no list")?;
+        Ok(flows.iter().filter(|flow| flow["destination_port"] == HTTP).cloned().collect())
+    };
+    let flows = about(&["--endpoint", &server.interface, "--proto", "tcp"])?;
+    let flow = flows.first().context("no flow of the server")?;
+    let name = |pod: &Pod| json!(format!("{NAMESPACE}/{}", pod.endpoint_name()));
+    ensure!(flow["source_name"] == name(client) && flow["destination_name"] == name(server), "{flow:#}");
+    let ingress = &flow["ingress"];
+    ensure!(ingress["allowed"] == true && ingress["by"]["rule"] == 1, "{flow:#}");
+    ensure!(ingress["by"]["name"] == json!(format!("{NAMESPACE}/default.server")), "{flow:#}");
+    ensure!(flow["egress"]["by"]["name"] == json!(format!("kns.{NAMESPACE}")), "{flow:#}");
+    ensure!(flow["bytes"][0].as_u64() > Some(0) && flow["frames"][1].as_u64() > Some(0), "{flow:#}");
+    ensure!(about(&["--endpoint", &server.interface, "--proto", "udp"])?.is_empty(), "no UDP");
+    ensure!(about(&["--endpoint", "10.99.99.99"])?.is_empty(), "nobody's");
+    ensure!(canal.flows(&["--limit", "1"])?.as_array().map(Vec::len) == Some(1), "one at most");
+    // A policy that is gone from under an answered connection shows there.
+    let deny = json!({"selector": "role == 'server'", "types": ["Ingress"], "ingress": []});
+    Resource::namespaced(Kind::NetworkPolicy, "default.server", deny).put(&scene.overlay.store)?;
+    wait::until("flows show the new policy", wait::SOON, || {
+        let flows = about(&["--endpoint", &server.interface])?;
+        Ok(flows
+            .iter()
+            .any(|flow| flow["ingress"]["allowed"] == false && flow["ingress"]["by"]["rule"].is_null()))
+    })?;
+    ensure!(!scene.connects(HTTP)?);
+    wait::until("the tier's end has counted it", wait::SOON, || {
+        let policies = canal.show("policies")?;
+        let sets = policies.as_array().context("no list")?;
+        let mut ends = sets.iter().filter(|set| set["kind"] == "TierEnd" && set["direction"] == "ingress");
+        Ok(ends.any(|set| set["name"] == "default" && set["rules"][0]["packets"].as_u64() > Some(0)))
+    })?;
+    topology.pass()
+}

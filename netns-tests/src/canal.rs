@@ -170,6 +170,22 @@ impl<'t> Canal<'t> {
         Ok(kib * 1024)
     }
 
+    /// Processor time that its threads of this name have used so far.
+    pub fn thread_time(&self, name: &str) -> Result<Duration> {
+        let pid = self.pid().context("it does not run")?;
+        let mut total = Duration::ZERO;
+        for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+            let task = task?.path();
+            if std::fs::read_to_string(task.join("comm"))?.trim() == name {
+                // Nanoseconds on a processor, waiting for one, and how often.
+                let spent = std::fs::read_to_string(task.join("schedstat"))?;
+                let spent = spent.split(' ').next().context("schedstat")?.parse()?;
+                total += Duration::from_nanos(spent);
+            }
+        }
+        Ok(total)
+    }
+
     /// SIGTERM, and its exit status.
     pub fn terminate(&mut self) -> Result<ExitStatus> {
         let mut process = self.process.take().context("it does not run")?;

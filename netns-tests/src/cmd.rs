@@ -1,7 +1,8 @@
 //! External programs: run to the end with a time limit, or kept in the background and ended with their owner.
 
 use anyhow::{Context, Result, bail};
-use std::process::{Child, Command, Output};
+use std::io::{Seek, Write};
+use std::process::{Child, ChildStdout, Command, Output};
 use std::time::{Duration, Instant};
 
 /// No helper program takes longer than this; a hung one must not hang the whole run. Seconds.
@@ -9,17 +10,30 @@ const LIMIT_S: &str = "120";
 
 /// Runs `argv` to its end, with the C locale and a time limit. Its exit code is for the caller to judge.
 pub fn output(argv: &[&str]) -> Result<Output> {
-    Command::new("timeout")
-        .args(["--kill-after=5", LIMIT_S])
-        .args(argv)
-        .env("LC_ALL", "C")
-        .output()
-        .with_context(|| format!("starting {}", argv.join(" ")))
+    limited(argv).output().with_context(|| format!("starting {}", argv.join(" ")))
+}
+
+fn limited(argv: &[&str]) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", LIMIT_S]).args(argv).env("LC_ALL", "C");
+    command
+}
+
+/// The same as [`run`] with `input` as standard input.
+pub fn run_with(argv: &[&str], input: &str) -> Result<String> {
+    let mut file = tempfile::tempfile().context("a file for the input")?;
+    file.write_all(input.as_bytes())?;
+    file.rewind()?;
+    finished(argv, limited(argv).stdin(file).output())
 }
 
 /// Runs `argv` and returns what it wrote to standard output; a non-zero exit is an error that quotes both outputs.
 pub fn run(argv: &[&str]) -> Result<String> {
-    let done = output(argv)?;
+    finished(argv, limited(argv).output())
+}
+
+fn finished(argv: &[&str], done: std::io::Result<Output>) -> Result<String> {
+    let done = done.with_context(|| format!("starting {}", argv.join(" ")))?;
     let stdout = String::from_utf8_lossy(&done.stdout).into_owned();
     if !done.status.success() {
         let stderr = String::from_utf8_lossy(&done.stderr);
@@ -40,6 +54,13 @@ impl Background {
     pub fn start(name: &str, command: &mut Command) -> Result<Self> {
         let child = command.spawn().with_context(|| format!("starting {name}: {command:?}"))?;
         Ok(Self { name: name.to_owned(), child })
+    }
+
+    /// Starts `command`, whose standard output is a pipe, and returns the end to read from as well.
+    pub fn start_reading(name: &str, command: &mut Command) -> Result<(Self, ChildStdout)> {
+        let mut started = Self::start(name, command)?;
+        let output = started.child.stdout.take().with_context(|| format!("{name} has no pipe"))?;
+        Ok((started, output))
     }
 
     /// Process id.

@@ -85,6 +85,11 @@ impl<'t> Etcd<'t> {
         Ok(())
     }
 
+    /// Process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Background::pid)
+    }
+
     /// The client URL, reachable from every host.
     pub fn url(&self) -> String {
         let scheme = if self.guard.tls.is_some() { "https" } else { "http" };

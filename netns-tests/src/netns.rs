@@ -69,6 +69,14 @@ impl Netns {
         cmd::output(&all)
     }
 
+    /// Runs `argv` inside, to its end, with `input` as its standard input; a non-zero exit is an error.
+    pub fn run_with(&self, argv: &[&str], input: &str) -> Result<String> {
+        let net = format!("--net={}", self.path().display());
+        let mut all = vec!["nsenter", net.as_str(), "--"];
+        all.extend(argv);
+        cmd::run_with(&all, input)
+    }
+
     /// A command that will run inside, in the background, and that dies with the thread that starts it. (`ip netns exec`
     /// would also remount /sys and hide cgroups.)
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {

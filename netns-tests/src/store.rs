@@ -51,6 +51,12 @@ impl DirStore {
         std::fs::rename(&beside, &path).with_context(|| format!("writing {}", path.display()))
     }
 
+    /// Writes one of Calico's resources into a file of this name.
+    pub fn put_resource(&self, file: &str, resource: &Value) -> Result<()> {
+        // JSON is YAML.
+        self.write(&format!("resources/{file}.yaml"), &resource.to_string())
+    }
+
     fn workload_file(namespace: &str, name: &str) -> String {
         format!("resources/workloadendpoint.{namespace}.{name}.yaml")
     }

@@ -94,7 +94,7 @@ fuzz_program() {
     printf '%s/debug/%s\n' "$(fuzz_metadata "$1" | jq -r .target_directory)" "$2"
 }
 
-phase_release() { cargo build --release --locked --bins -p canal -p netns-tests; }
+phase_release() { cargo build --release --locked --bins -p canal -p netns-tests -p netns-bench; }
 
 phase_netns() {
     need_root
@@ -102,7 +102,9 @@ phase_netns() {
     bin=$(target_dir)/release
     [[ -x $bin/canal-fwd ]] || die "no release build in $bin: run the phase release first"
     # A failed test leaves captures and logs in target/netns-failures.
-    CANAL_BIN_DIR=$bin RUST_LIB_BACKTRACE=0 cargo test --locked --no-fail-fast -p netns-tests -- --test-threads="${NETNS_THREADS:-2}"
+    # The bench only shows that it still runs: what it measures beside other tests is worth nothing.
+    CANAL_BIN_DIR=$bin RUST_LIB_BACKTRACE=0 cargo test --locked --no-fail-fast -p netns-tests -p netns-bench -- \
+        --test-threads="${NETNS_THREADS:-2}"
 }
 
 # Runs one phase in a process of its own, with its limit; the result goes into RESULTS.

@@ -1,0 +1,100 @@
+//! canal beside what else forwards packets, measured in network namespaces of this machine.
+//!
+//! Peers ([`peer`]) are set up once, each in a place of its own ([`pair`],
+//! [`line`], [`cluster`]); then every run measures each of them in turn
+//! ([`scenario`]), so that a slow minute of the machine meets all of them. What comes out are medians ([`report`]).
+
+mod bulk;
+mod cluster;
+mod conntrack;
+mod interrupt;
+mod line;
+mod machine;
+mod packets;
+mod pair;
+mod peer;
+mod plot;
+mod report;
+mod rules;
+mod run;
+mod scenario;
+mod site;
+
+use anyhow::{Result, ensure};
+use clap::{Parser, ValueEnum};
+use peer::Peer;
+use scenario::Scenario;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Measures forwarders in network namespaces, in turn, and prints medians. Progress goes to standard error.
+#[derive(Parser)]
+#[command(name = "canal-bench")]
+struct Arguments {
+    /// What to measure: tcp-1, tcp-8, rtt, memory, start (these five if none is named), rtt-load; newflows, encap-64,
+    /// decap-64, encap-imix, decap-imix, encap-1400, flows-1000, flows-100000; policy-change, load, updates.
+    scenarios: Vec<Scenario>,
+    /// Whom: kernel-vxlan, kernel-iptables-N, kernel-nftables-N, canal-PORT, canal-PORT-N; N is a number of policies.
+    #[arg(long, value_delimiter = ',')]
+    peers: Vec<Peer>,
+    /// How often each peer is measured.
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Length of a measured interval of the scenarios that have one.
+    #[arg(long, default_value_t = 4)]
+    seconds: u64,
+    /// Workers of each canal daemon, where the scenario does not settle it (default: as the daemon chooses).
+    #[arg(long)]
+    workers: Option<usize>,
+    /// One short run with little data: shows that everything works and measures nothing.
+    #[arg(long)]
+    smoke: bool,
+    /// Draw the medians as SVG pictures into this directory.
+    #[arg(long)]
+    plots: Option<PathBuf>,
+    /// A table, or one JSON object a line.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+fn main() -> Result<()> {
+    let mut words = std::env::args().skip(1);
+    if words.next().as_deref() == Some(packets::generator::MODE) {
+        return packets::generator::main(&words.next().unwrap_or_default());
+    }
+    let arguments = Arguments::parse();
+    ensure!(nix::unistd::geteuid().is_root(), "this needs root");
+    machine::raise_session();
+    interrupt::watch()?;
+    let plan = site::Plan {
+        seconds: Duration::from_secs(if arguments.smoke { 1 } else { arguments.seconds }),
+        workers: arguments.workers,
+        smoke: arguments.smoke,
+    };
+    // A disk's latency is nobody's here, and etcd waits for each write to be safe.
+    let memory = std::path::Path::new("/dev/shm");
+    if memory.is_dir() {
+        tempfile::env::override_temp_dir(memory).ok();
+    }
+    let mut scenarios = arguments.scenarios;
+    if scenarios.is_empty() {
+        scenarios = scenario::ALL[..5].to_vec();
+    }
+    let runs = if arguments.smoke { 1 } else { arguments.runs };
+    let (samples, failed) = run::all(&scenarios, &arguments.peers, runs, &plan);
+    match arguments.output {
+        Output::Table => println!("{}", samples.table()),
+        Output::Json => print!("{}", samples.json()),
+    }
+    if let Some(dir) = &arguments.plots {
+        plot::write_all(dir, &samples.summaries())?;
+    }
+    ensure!(failed.is_empty(), "failed: {}", failed.join("; "));
+    Ok(())
+}

@@ -4,37 +4,27 @@
 //! Policies are one rule each, a set and every other time a port, over 200 sets; the last policy is the one that allows, as
 //! in the peers that this is compared with.
 
+mod rig;
+
 use std::cell::{OnceCell, RefCell};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
-use std::time::{Duration, Instant};
 
-use canal_dataplane::counters::Counters;
-use canal_dataplane::flow::Quota;
-use canal_dataplane::frame::FramePool;
-use canal_dataplane::limits::{BATCH, SMALL_FRAME_BUFFER};
-use canal_dataplane::offload::{Caps, Offload};
 use canal_dataplane::policy::{Facts, Transport};
-use canal_dataplane::port::mem::MemPort;
-use canal_dataplane::port::{Ingress, Received};
-use canal_dataplane::reply::GATEWAY_MAC;
 use canal_dataplane::spec::NodeSpec;
 use canal_dataplane::spec::policy::{
     Action, IpSet, Members, Origin, OriginKind, PolicyDirection, PolicyList, Ports as PortChoice, Rule,
     RuleSet, SetId, Side, Tier, TierEnd,
 };
-use canal_dataplane::stage::output::OutputCaps;
 use canal_dataplane::tables::policy::{Memo, Policy};
 use canal_dataplane::tables::{self, Tables};
-use canal_dataplane::testing::{packets, world};
+use canal_dataplane::testing::world;
 use canal_dataplane::trace::NoTrace;
-use canal_dataplane::worker::{Ports, Worker, WorkerConfig};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ipnetwork::IpNetwork;
+use rig::{ROUND, Rig, Traffic};
 
-const CAPS: OutputCaps = OutputCaps { access: Caps::ALL, underlay: Caps::ALL };
 const COUNTS: [usize; 5] = [1, 10, 100, 1_000, 10_000];
 /// Sets that the policies share.
 const SETS: usize = 200;
@@ -99,118 +89,46 @@ fn spec(count: usize) -> NodeSpec {
     spec
 }
 
-/// From our pod 1: to a pod of another node (its egress policy), or to our pod 2 (ingress policy as well).
-#[derive(Clone, Copy)]
-enum To {
-    Remote,
-    Local,
+fn tables(policies: usize) -> Arc<Tables> {
+    Arc::new(tables::compile(&spec(policies), None, 1))
 }
 
-struct Rig {
-    worker: Worker,
-    tables: Tables,
-    pool: FramePool,
-    received: Vec<Received>,
-    template: Vec<u8>,
-    now_ms: u64,
-    next: u32,
-}
-
-/// Connections that are opened before all of them are forgotten.
-const ROUND: u32 = 32_768;
-
-impl Rig {
-    fn new(policies: usize, to: To, flows: u32) -> Self {
-        let capacity = (8 * flows as usize).max(4096);
-        let flow_quota = Quota { workload: capacity, node: capacity };
-        let config =
-            WorkerConfig { flow_capacity: capacity, flow_quota, frames: BATCH, ..world::config(1000) };
-        let to = match to {
-            To::Remote => world::pod(7, 9, false),
-            To::Local => world::pod(1, 2, false),
-        };
-        let packet = packets::udp((world::pod(1, 1, false), 0), (to, 0), 18);
-        Self {
-            worker: Worker::new(config, Arc::new(Counters::default())),
-            tables: tables::compile(&spec(policies), None, 1),
-            pool: FramePool::new(BATCH, SMALL_FRAME_BUFFER),
-            received: Vec::with_capacity(BATCH),
-            template: packet.frame(GATEWAY_MAC, world::pod_mac(1)),
-            now_ms: 1000,
-            next: 0,
-        }
-    }
-
-    /// One batch of the next flows out of `flows`; returns the time that the stages took.
-    fn batch(&mut self, flows: u32) -> Duration {
-        for _ in 0..BATCH {
-            let mut frame = self.pool.take().expect("every frame came back");
-            self.next = (self.next + 7919) % flows;
-            assert!(frame.fill(&self.template));
-            let ports = (0x0400 + (self.next >> 14)) << 16 | 0x8000 | self.next & 0x3fff;
-            frame.data_mut()[34..38].copy_from_slice(&ports.to_be_bytes());
-            self.received.push(Received { frame, offload: Offload::NONE, ingress: Ingress::Workload(101) });
-        }
-        fence(Ordering::SeqCst);
-        let start = Instant::now();
-        self.worker.process(&mut self.received, false, &self.tables, self.now_ms, CAPS, &mut NoTrace);
-        fence(Ordering::SeqCst);
-        let taken = start.elapsed();
-        let outputs = self.worker.outputs();
-        let sent = outputs.access.len() + outputs.underlay.len();
-        assert_eq!(sent, BATCH, "policy lets everything pass here");
-        for sent in outputs.access.drain(..).chain(outputs.underlay.drain(..)) {
-            self.pool.give(black_box(sent).frame);
-        }
-        taken
-    }
-
-    /// Forgets every connection.
-    fn forget(&mut self) {
-        self.now_ms += 100_000;
-        let mut port = MemPort::new(Caps::ALL);
-        while !self.worker.flows(1, &self.tables, self.now_ms).is_empty() {
-            let mut ports = Ports { access: &mut port, underlay: None };
-            self.worker.poll(&self.tables, self.now_ms, &mut ports, &mut Vec::new());
-        }
-    }
-
-    /// Time of opening `packets` connections.
-    fn open(&mut self, packets: u64) -> Duration {
-        let mut taken = Duration::ZERO;
-        for batch in 0..packets.div_ceil(BATCH as u64) {
-            if batch % u64::from(ROUND / BATCH as u32) == 0 {
-                self.forget();
-            }
-            taken += self.batch(ROUND);
-        }
-        scaled(taken, packets)
-    }
-}
-
-/// Of whole batches, the part that `packets` packets took.
-fn scaled(taken: Duration, packets: u64) -> Duration {
-    taken.mul_f64(packets as f64 / (packets.div_ceil(BATCH as u64) * BATCH as u64) as f64)
-}
-
-/// The first packet of a connection; what is remembered of policy is warm.
+/// The first packet of a connection; what is remembered of policy is warm. To a pod of another node our pod's egress policy
+/// is asked, to another pod of ours its ingress policy as well.
 fn first_packet(criterion: &mut Criterion) {
-    for (name, to) in [("remote", To::Remote), ("local", To::Local)] {
+    for (name, traffic) in [("remote", Traffic::encap()), ("local", Traffic::local())] {
         let mut group = criterion.benchmark_group(format!("policy/first/{name}"));
         group.throughput(Throughput::Elements(1)).sample_size(20);
         for count in COUNTS {
             let rig = OnceCell::new();
             group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
-                let rig = rig.get_or_init(|| {
-                    let mut rig = Rig::new(count, to, ROUND);
-                    rig.open(2 * u64::from(ROUND));
-                    RefCell::new(rig)
-                });
-                bencher.iter_custom(|packets| rig.borrow_mut().open(packets));
+                let rig = rig.get_or_init(|| RefCell::new(Rig::opening(tables(count), &traffic)));
+                bencher.iter_custom(|packets| rig.borrow_mut().open(packets, &mut NoTrace));
             });
+            rig.get().inspect(|rig| rig.borrow().report(&format!("policy/first/{name}/{count}")));
         }
         group.finish();
     }
+}
+
+/// Connections that are opened while as many expire, of which one core has some 30,000 at a time: all there is to pay for a
+/// connection of one packet.
+fn turnover(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("policy/turnover");
+    group.throughput(Throughput::Elements(1)).sample_size(20);
+    for count in COUNTS {
+        let rig = OnceCell::new();
+        group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+            let rig = rig.get_or_init(|| {
+                let mut rig = Rig::new(tables(count), &Traffic::encap(), 8 * ROUND, 4 * ROUND as usize);
+                rig.turn_over(4 * u64::from(ROUND));
+                assert!((25_000..35_000).contains(&rig.connections()), "{}", rig.connections());
+                RefCell::new(rig)
+            });
+            bencher.iter_custom(|packets| rig.borrow_mut().turn_over(packets));
+        });
+    }
+    group.finish();
 }
 
 /// Packets of known connections.
@@ -221,18 +139,11 @@ fn established(criterion: &mut Criterion) {
         for count in COUNTS {
             let rig = OnceCell::new();
             group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
-                let rig = rig.get_or_init(|| {
-                    let mut rig = Rig::new(count, To::Remote, flows);
-                    (0..2 * flows as usize / BATCH + 2).for_each(|_| {
-                        rig.batch(flows);
-                    });
-                    RefCell::new(rig)
-                });
-                bencher.iter_custom(|packets| {
-                    let batches = 0..packets.div_ceil(BATCH as u64);
-                    scaled(batches.map(|_| rig.borrow_mut().batch(flows)).sum(), packets)
-                });
+                let rig =
+                    rig.get_or_init(|| RefCell::new(Rig::warm(tables(count), &Traffic::encap(), flows)));
+                bencher.iter_custom(|packets| rig::time(rig, packets));
             });
+            rig.get().inspect(|rig| rig.borrow().report(&format!("policy/established/{flows}/{count}")));
         }
         group.finish();
     }
@@ -359,5 +270,5 @@ fn compile(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, first_packet, established, decision, compile);
+criterion_group!(benches, first_packet, turnover, established, decision, compile);
 criterion_main!(benches);

@@ -11,7 +11,7 @@ UNSAFE_FILES=(
     dataplane/src/prefetch.rs
     dataplane/io/src/checksum.rs
     dataplane/io/src/heap.rs
-    dataplane/tests/allocations.rs
+    dataplane/tests/counting/mod.rs
     dataplane/io/src/tun/ioctl.rs
     dataplane/io/src/udp/message.rs
     netns-tests/src/sys.rs

@@ -47,9 +47,9 @@ pub fn run<T: Trace>(
     }
     owner::run(batch, cx);
     trace.after(Stage::Owner, batch);
-    conntrack::run(batch, cx);
+    let undecided = conntrack::run(batch, cx);
     trace.after(Stage::Conntrack, batch);
-    if batch.iter().any(|packet| packet.verdict == Verdict::Pending) {
+    if undecided {
         policy::of_source(batch, cx);
         trace.after(Stage::PolicyOfSource, batch);
         route::run(batch, cx);
@@ -59,9 +59,9 @@ pub fn run<T: Trace>(
         conntrack::commit(batch, cx);
         trace.after(Stage::Commit, batch);
     }
-    forward::run(batch, cx);
+    let exceptions = forward::run(batch, cx);
     trace.after(Stage::Forward, batch);
-    if batch.iter().any(|packet| is_exception(packet.verdict)) {
+    if exceptions {
         fragment::run(batch, cx);
         trace.after(Stage::Fragment, batch);
         icmp_error::run(batch, cx);
@@ -70,8 +70,4 @@ pub fn run<T: Trace>(
     encap::run(batch, cx);
     trace.after(Stage::Encap, batch);
     output::run(batch, caps, out, cx);
-}
-
-fn is_exception(verdict: Verdict) -> bool {
-    matches!(verdict, Verdict::Fragment { .. } | Verdict::TooBig(_) | Verdict::Expired)
 }

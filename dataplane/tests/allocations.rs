@@ -1,9 +1,7 @@
 //! The fast path allocates nothing: a counting allocator watches batches of established flows go through.
-// A global allocator is an unsafe trait; this file holds one and nothing else that is unsafe.
-#![allow(unsafe_code)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod counting;
+
 use std::sync::Arc;
 
 use canal_dataplane::counters::Counters;
@@ -15,48 +13,6 @@ use canal_dataplane::tables::{self, Publisher};
 use canal_dataplane::testing::packets;
 use canal_dataplane::testing::world::{self, from_node, from_pod, pod};
 use canal_dataplane::worker::{Ports, Worker, WorkerConfig};
-
-/// The system's allocator, and how often this thread asked it for memory.
-struct Counting;
-
-thread_local! {
-    static CALLS: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    // A thread that is ending has no counter any more; nobody reads it then.
-    let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
-}
-
-// SAFETY: every call is passed on unchanged to the system's allocator, which keeps the contract; counting touches a
-// thread-local number that needs no memory.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: as above.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: as above.
-        unsafe { System.realloc(block, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// A port that delivers the same packets again and again and forgets what it is given.
 struct Loop {
@@ -132,11 +88,11 @@ fn watch(packets: Vec<(Ingress, Offload, Vec<u8>)>, caps: Caps) -> [u64; 4] {
     }
     let (drops, hits, received) = (counters.all_drops(), counters.flow_hits.get(), counters.received.get());
     port.sent = [0; 4];
-    let before = CALLS.get();
+    let before = counting::calls();
     for i in 0..WATCHED {
         turn(&mut port, 2000 + u64::from(i) * 100);
     }
-    let calls = CALLS.get() - before;
+    let calls = counting::calls() - before;
     assert_eq!(calls, 0, "allocations in {WATCHED} turns");
     assert_eq!(counters.all_drops(), drops);
     // Every packet was a known flow's: this was the fast path.
@@ -160,9 +116,9 @@ fn batch(packet: impl Fn(u16) -> (Ingress, Vec<u8>)) -> Vec<(Ingress, Offload, V
 
 #[test]
 fn the_counter_counts() {
-    let before = CALLS.get();
+    let before = counting::calls();
     let block = std::hint::black_box(Vec::<u8>::with_capacity(100));
-    assert!(CALLS.get() > before, "{}", block.capacity());
+    assert!(counting::calls() > before, "{}", block.capacity());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::state::{Side, State, Step};
 use super::wheel::Wheel;
 use crate::net::{Direction, FlowKey, HashSeed};
 use crate::packet::{Headers, Role};
-use crate::prefetch::prefetch;
+use crate::prefetch::{prefetch, prefetch_pair};
 use crate::spec::Timeouts;
 
 /// Entries looked at for one that may be evicted, per new flow: bounds what a flood can cost.
@@ -136,16 +136,15 @@ impl FlowTable {
     /// First pass of a batch: asks for the cache line where the search will begin.
     #[inline(always)]
     pub fn prefetch_index(&self, hash: u64) {
-        prefetch(&self.index.slots()[self.index.home(hash as u32)]);
+        prefetch(self.index.slots(), self.index.home(hash as u32));
     }
 
-    /// Second pass: asks for the entry that the search will most likely end at.
+    /// Second pass: the entry that the search will most likely end at, [`FlowId::MAX`] = none. Asks for its cache lines.
     #[inline(always)]
-    pub fn prefetch_entry(&self, hash: u64) {
-        if let Some(entry) = self.index.hint(hash as u32).and_then(|id| self.entries.get(id as usize)) {
-            prefetch(entry);
-            prefetch(&entry.slot);
-        }
+    pub fn guess(&self, hash: u64) -> FlowId {
+        let id = self.index.hint(hash as u32).unwrap_or(NONE);
+        prefetch_pair(&self.entries, id as usize);
+        id
     }
 
     /// The entry of a connection.
@@ -155,13 +154,14 @@ impl FlowTable {
             .find(hash as u32, |id| self.entries.get(id as usize).is_some_and(|entry| entry.key == *key))
     }
 
-    /// The fast path: counts a plain packet whose way these tables have decided, and returns its adjacency. `None` when
-    /// there is more to think about.
+    /// The fast path: if the guess was right, and these tables have decided the way of a plain packet like this, it is
+    /// counted, and the adjacency returned. `None` when there is more to think about.
     #[inline(always)]
-    pub fn pass(&mut self, id: FlowId, headers: &Headers, generation: u32, now: u32) -> Option<u32> {
-        let entry = &mut self.entries[id as usize];
+    pub fn pass(&mut self, guess: FlowId, headers: &Headers, generation: u32, now: u32) -> Option<u32> {
+        let entry = self.entries.get_mut(guess as usize)?;
         let hop = entry.hops[headers.direction as usize];
-        if hop < WATCHED && entry.generation == generation && headers.role == Role::Plain {
+        let decided = hop < WATCHED && entry.generation == generation;
+        if entry.key == headers.key && decided && headers.role == Role::Plain {
             entry.count(headers.direction, headers.ip_len, now);
             return Some(hop);
         }

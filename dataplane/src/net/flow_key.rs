@@ -66,15 +66,12 @@ impl FlowKey {
         fragment: bool,
     ) -> (Self, Direction) {
         let shape = u64::from(protocol) | if fragment { FLAG_FRAGMENT } else { 0 };
-        let (from, to) = (u64::from(source), u64::from(target));
-        let reverse = (from << 16 | u64::from(ports.0)) > (to << 16 | u64::from(ports.1));
-        let forward_ports = u64::from(ports.0) << 48 | u64::from(ports.1) << 32;
-        let reverse_ports = u64::from(ports.1) << 48 | u64::from(ports.0) << 32;
-        if reverse {
-            (Self { words: [0, to, 0, from, reverse_ports | shape] }, Direction::Reverse)
-        } else {
-            (Self { words: [0, from, 0, to, forward_ports | shape] }, Direction::Forward)
-        }
+        let from = u64::from(source) << 16 | u64::from(ports.0);
+        let to = u64::from(target) << 16 | u64::from(ports.1);
+        let (first, second) = (from.min(to), from.max(to));
+        let ports = first << 48 | (second & 0xffff) << 32;
+        let direction = if from > to { Direction::Reverse } else { Direction::Forward };
+        (Self { words: [0, first >> 16, 0, second >> 16, ports | shape] }, direction)
     }
 
     /// Key of an IPv6 packet, and the packet's direction through it.
@@ -148,6 +145,12 @@ impl FlowKey {
             Direction::Forward => (a, b),
             Direction::Reverse => (b, a),
         }
+    }
+
+    /// The low 64 bits of the source's address, all of it over IPv4, as seen in direction `direction`.
+    #[inline(always)]
+    pub fn source_low(&self, direction: Direction) -> u64 {
+        self.words[1 + 2 * direction as usize]
     }
 
     /// Source and target (address, port) as seen in direction `direction`.

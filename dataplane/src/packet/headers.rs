@@ -31,7 +31,7 @@ pub enum Role {
 }
 
 /// Validated facts about one IP packet. Only the parser makes them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Headers {
     /// The connection.
     pub key: FlowKey,
@@ -118,13 +118,13 @@ impl Headers {
     /// IPv4 source, as a big-endian number.
     #[inline(always)]
     pub fn source_v4(&self) -> u32 {
-        self.key.addresses(self.direction).0 as u32
+        self.key.source_low(self.direction) as u32
     }
 
     /// IPv4 destination.
     #[inline(always)]
     pub fn destination_v4(&self) -> u32 {
-        self.key.addresses(self.direction).1 as u32
+        self.key.source_low(self.direction.flip()) as u32
     }
 
     /// IPv6 source, as a big-endian number.

@@ -118,6 +118,8 @@ pub struct Packet {
     pub headers: Headers,
     /// Hash of the flow key.
     pub hash: u64,
+    /// The entry that its connection most likely has, if any.
+    pub guess: FlowId,
     /// Its connection's entry, once found or made.
     pub flow: Option<FlowId>,
     /// What connection tracking says of it.
@@ -150,6 +152,7 @@ impl Packet {
             verdict: Verdict::Pending,
             headers: Headers::NONE,
             hash: 0,
+            guess: FlowId::MAX,
             flow: None,
             connection: Connection::New,
             asked: Asked::AS_IS,
@@ -168,11 +171,20 @@ impl Packet {
         Self { frame, ..*self }
     }
 
+    /// As [`Self::parse`], for whole TCP and UDP packets over IPv4 that have no options; false = it is not one, and
+    /// nothing is known about it.
+    #[inline(always)]
+    pub fn parse_plain(&mut self) -> bool {
+        match ipv4::parse_plain(self.frame.data(), &mut self.headers) {
+            Some(end) => self.frame.set_len(end),
+            None => false,
+        }
+    }
+
     /// Validates the frame and fills `headers`; cuts Ethernet padding off.
     ///
     /// # Errors
     /// The reason to drop it. Nothing is ever passed on with a part of its headers unread.
-    #[inline]
     pub fn parse(&mut self) -> Result<Kind, DropReason> {
         let Some((ethernet, _)) = self.frame.data().split_first_chunk::<ETHERNET>() else {
             return Err(DropReason::MalformedEthernet);

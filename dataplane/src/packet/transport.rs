@@ -78,8 +78,7 @@ pub(super) fn parse(
                 return Err(bad);
             }
             let flags = header[13];
-            let role = if flags & EVENTS == ACK { Role::Plain } else { Role::Event };
-            Ok(Found { detail: flags, role, ..ports(header) })
+            Ok(Found { detail: flags, role: tcp_role(flags), ..ports(header) })
         }
         UDP => {
             let header: &[u8; 8] = bytes.first_chunk().ok_or(bad)?;
@@ -119,6 +118,12 @@ pub(super) fn parse_quoted(bytes: &[u8], protocol: u8) -> Option<Found> {
         ICMP | ICMPV6 => icmp(header, protocol == ICMPV6),
         _ => ports(header),
     })
+}
+
+/// What a TCP segment with these flags can mean for its connection.
+#[inline(always)]
+pub(super) fn tcp_role(flags: u8) -> Role {
+    if flags & EVENTS == ACK { Role::Plain } else { Role::Event }
 }
 
 #[inline(always)]

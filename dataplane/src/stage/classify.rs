@@ -21,6 +21,11 @@ pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) -> Rare {
     let seed = cx.flows.seed();
     let mut rare = Rare::default();
     for packet in batch.iter_mut().filter(|p| p.verdict == Verdict::Pending) {
+        if packet.parse_plain() {
+            packet.hash = packet.headers.key.hash(seed);
+            cx.flows.prefetch_index(packet.hash);
+            continue;
+        }
         match packet.parse() {
             Ok(Kind::Ip) => {
                 packet.hash = packet.headers.key.hash(seed);

@@ -12,30 +12,37 @@ use crate::spec::policy::Established;
 use crate::tables::Tables;
 use crate::verdict::{DropReason, Verdict};
 
-/// Looks every pending packet's connection up.
+/// Looks every pending packet's connection up; returns whether any packet is left to be decided.
 #[inline(never)]
-pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) {
-    for packet in batch.iter().filter(|p| p.verdict == Verdict::Pending) {
-        cx.flows.prefetch_entry(packet.hash);
+pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) -> bool {
+    for packet in batch.iter_mut().filter(|p| p.verdict == Verdict::Pending) {
+        packet.guess = cx.flows.guess(packet.hash);
     }
     let (now, generation) = (cx.now_ms as u32, cx.tables.generation as u32);
-    let mut hits = 0;
+    let (mut hits, mut undecided) = (0, false);
     for packet in batch.iter_mut().filter(|p| p.verdict == Verdict::Pending) {
-        let found = cx.flows.find(packet.hash, &packet.headers.key);
-        if let Some(id) = found
-            && let Some(adjacency) = cx.flows.pass(id, &packet.headers, generation, now)
-        {
+        if let Some(adjacency) = cx.flows.pass(packet.guess, &packet.headers, generation, now) {
             packet.verdict = Verdict::Forward(adjacency);
             hits += 1;
-            continue;
+        } else {
+            packet.verdict = look_up(packet, &mut hits, cx).unwrap_or_else(Verdict::Drop);
+            undecided |= packet.verdict == Verdict::Pending;
         }
-        let result = match found {
-            Some(id) => known(packet, id, cx),
-            None => unknown(packet, cx),
-        };
-        packet.verdict = result.unwrap_or_else(Verdict::Drop);
     }
     cx.counters.flow_hits.add(hits);
+    undecided
+}
+
+/// What could not be guessed.
+fn look_up(packet: &mut Packet, hits: &mut u64, cx: &mut Context<'_>) -> Result<Verdict, DropReason> {
+    let Some(id) = cx.flows.find(packet.hash, &packet.headers.key) else { return unknown(packet, cx) };
+    match cx.flows.pass(id, &packet.headers, cx.tables.generation as u32, cx.now_ms as u32) {
+        Some(adjacency) => {
+            *hits += 1;
+            Ok(Verdict::Forward(adjacency))
+        }
+        None => known(packet, id, cx),
+    }
 }
 
 /// A packet whose connection has an entry, but that is not plain, or not of a connection that these tables have decided.

@@ -43,7 +43,7 @@ pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) {
 
 /// Adds Ethernet, IPv4, UDP and VXLAN. An outer length beyond 16 bits happens to super-frames only; it is written
 /// modulo 2¹⁶ and the frame cut by `output` before it leaves.
-#[inline]
+#[inline(always)]
 fn over_v4(
     packet: &mut Packet,
     template: &TemplateV4,
@@ -82,7 +82,7 @@ fn over_v4(
 }
 
 /// Adds Ethernet, IPv6, UDP and VXLAN. The UDP checksum is not optional here (RFC 8200 §8.1; kernel peers drop zero).
-#[inline]
+#[inline(never)]
 fn over_v6(packet: &mut Packet, template: &TemplateV6, settings: &Settings) -> Result<(), DropReason> {
     const FRONT: usize = vxlan::OVERHEAD_V6;
     let tos = ecn::encapsulate(packet.headers.tos, settings.dscp == DscpMode::Uniform);
@@ -129,6 +129,7 @@ fn cover(packet: &mut Packet, front: usize, outer_v6: bool, outer_checksum: bool
 }
 
 /// Fills the outer UDP checksum. In a super-frame the field holds the pseudo-header's sum, for whoever segments it.
+#[inline(never)]
 fn finish_udp(packet: &mut Packet, outer_v6: bool, pseudo_sum: u32, udp_len: u16) -> Result<(), DropReason> {
     let transport = if outer_v6 { 54 } else { 34 };
     let checksum = packet.offload.checksum;

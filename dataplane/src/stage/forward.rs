@@ -11,17 +11,28 @@ const UDP: u8 = 17;
 const TCP_HEADER: u32 = 20;
 const UDP_HEADER: u32 = 8;
 
-/// Lowers the TTL of everything that is routed and checks that it fits its way.
+/// Lowers the TTL of everything that is routed and checks that it fits its way; returns whether any packet does not, or
+/// has come too far.
 #[inline(never)]
-pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) {
+pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) -> bool {
+    let mut exceptions = false;
     for packet in batch.iter_mut() {
         if let Verdict::Forward(index) = packet.verdict {
-            packet.verdict = hop(packet, index, cx.tables, cx.now_ms);
+            let verdict = hop(packet, index, cx.tables, cx.now_ms);
+            if verdict != packet.verdict {
+                packet.verdict = verdict;
+                exceptions |= is_exception(verdict);
+            }
         }
     }
+    exceptions
 }
 
-#[inline]
+fn is_exception(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Fragment { .. } | Verdict::TooBig(_) | Verdict::Expired)
+}
+
+#[inline(always)]
 fn hop(packet: &mut Packet, index: u32, tables: &Tables, now_ms: u64) -> Verdict {
     let adjacency = &tables.adjacencies[index as usize];
     let to_host = match adjacency.kind {

@@ -12,36 +12,66 @@ const UDP: u8 = 17;
 /// Checks the source of every pending packet and says whose it is.
 #[inline(never)]
 pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) {
-    let mut last = None;
+    let mut runs = Runs { workload: Run::NONE, vtep: Run::NONE };
     for packet in batch.iter_mut().filter(|p| p.verdict == Verdict::Pending) {
-        match check(packet, cx.tables, &mut last) {
+        match check(packet, cx.tables, &mut runs) {
             Ok(source) => packet.source = source,
             Err(reason) => packet.verdict = Verdict::Drop(reason),
         }
     }
 }
 
-#[inline]
-fn check(packet: &Packet, tables: &Tables, last: &mut Option<(IfIndex, u32)>) -> Result<Source, DropReason> {
+/// The last packet that was found to be what it says: packets come in runs, most are from where the one before was from.
+struct Runs {
+    workload: Run,
+    vtep: Run,
+}
+
+#[derive(Clone, Copy)]
+struct Run {
+    /// By which way it came: an interface, or a VTEP's index.
+    way: u32,
+    /// IPv4 source; more than 32 bits = there was no such packet.
+    address: u64,
+    /// The endpoint or VTEP that may use that source.
+    index: u32,
+}
+
+impl Run {
+    const NONE: Self = Self { way: 0, address: u64::MAX, index: 0 };
+
+    /// Does this packet belong to it, whose way is given?
+    #[inline(always)]
+    fn goes_on(&self, way: u32, headers: &Headers) -> bool {
+        self.way == way && self.address == headers.key.source_low(headers.direction) && !headers.is_v6()
+    }
+
+    fn begin(&mut self, way: u32, headers: &Headers, index: u32) {
+        if !headers.is_v6() {
+            *self = Self { way, address: headers.source_v4().into(), index };
+        }
+    }
+}
+
+#[inline(always)]
+fn check(packet: &Packet, tables: &Tables, runs: &mut Runs) -> Result<Source, DropReason> {
     let headers = &packet.headers;
     match packet.ingress {
         Ingress::Workload(ifindex) => {
-            // Packets come in runs: most are from the interface that the one before was from.
-            let index = match *last {
-                Some((known, index)) if known == ifindex => index,
-                _ => tables.endpoint_at(ifindex).ok_or(DropReason::UnknownInterface)?,
-            };
-            *last = Some((ifindex, index));
-            let endpoint = &tables.endpoints[index as usize];
-            owned(headers, &endpoint.networks)?;
-            if !tables.settings.allow_encap_from_workloads && is_encapsulation(headers, tables) {
-                return Err(DropReason::EncapFromWorkload);
+            if !runs.workload.goes_on(ifindex, headers) {
+                let index = of_workload(headers, ifindex, tables)?;
+                runs.workload.begin(ifindex, headers, index);
+                return allowed(headers, index, tables);
             }
-            Ok(Source::Endpoint(index))
+            allowed(headers, runs.workload.index, tables)
         }
         Ingress::Underlay => {
             let Source::Vtep(index) = packet.source else { return Err(DropReason::UnknownVtep) };
-            from_vtep(headers, index, tables)
+            if !runs.vtep.goes_on(index, headers) {
+                from_vtep(headers, index, tables)?;
+                runs.vtep.begin(index, headers, index);
+            }
+            Ok(packet.source)
         }
         Ingress::Decapsulated(outer) => {
             let index = tables.vtep_at(outer).ok_or(DropReason::UnknownVtep)?;
@@ -59,8 +89,23 @@ fn check(packet: &Packet, tables: &Tables, last: &mut Option<(IfIndex, u32)>) ->
     }
 }
 
+/// The workload behind this interface, if the source is one of its addresses.
+fn of_workload(headers: &Headers, ifindex: IfIndex, tables: &Tables) -> Result<u32, DropReason> {
+    let index = tables.endpoint_at(ifindex).ok_or(DropReason::UnknownInterface)?;
+    owned(headers, &tables.endpoints[index as usize].networks)?;
+    Ok(index)
+}
+
+/// May a workload send packets like this?
+#[inline(always)]
+fn allowed(headers: &Headers, index: u32, tables: &Tables) -> Result<Source, DropReason> {
+    if is_encapsulation(headers, tables) && !tables.settings.allow_encap_from_workloads {
+        return Err(DropReason::EncapFromWorkload);
+    }
+    Ok(Source::Endpoint(index))
+}
+
 /// May this VTEP send it?
-#[inline]
 fn from_vtep(headers: &Headers, index: u32, tables: &Tables) -> Result<Source, DropReason> {
     not_ours(headers, tables)?;
     owned(headers, &tables.vteps[index as usize].owns)?;
@@ -107,7 +152,7 @@ fn is_martian(headers: &Headers) -> bool {
 }
 
 /// VXLAN to our overlay's port, or IP in IP: a workload that speaks it could inject packets into other nodes.
-#[inline]
+#[inline(always)]
 fn is_encapsulation(headers: &Headers, tables: &Tables) -> bool {
     match headers.protocol() {
         UDP => tables.vxlan.is_some_and(|vxlan| headers.destination_port == vxlan.port),

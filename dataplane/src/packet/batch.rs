@@ -32,7 +32,8 @@ impl Batch {
             self.places.resize_with(len, Packet::none);
         }
         for (packet, received) in self.places[first..len].iter_mut().zip(received.iter_mut()) {
-            packet.frame = received.frame.take();
+            // The place's own frame has been taken out: an empty one goes the other way.
+            std::mem::swap(&mut packet.frame, &mut received.frame);
             packet.ingress = received.ingress;
             packet.source = Source::Unknown;
             packet.verdict = Verdict::Pending;
@@ -41,7 +42,10 @@ impl Batch {
             packet.asked = Asked::AS_IS;
             packet.arp = false;
             packet.handed = handed;
-            packet.offload = if received.offload.is_finished() { Offload::NONE } else { received.offload };
+            packet.offload = Offload::NONE;
+            if !received.offload.is_finished() {
+                packet.offload = received.offload;
+            }
         }
         received.clear();
         self.len = len;

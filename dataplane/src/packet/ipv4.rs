@@ -14,7 +14,7 @@ const STRICT_SOURCE_ROUTE: u8 = 137;
 const PLAIN: usize = ETHERNET + 20 + 8;
 
 /// EtherType, version and header length of such a packet.
-const PLAIN_TYPE: u64 = 0x0800_45;
+const PLAIN_TYPE: u64 = 0x08_0045;
 
 /// Reads a packet of the shape that nearly every one has: well-formed, TCP or UDP, whole, no options. `None`: it has
 /// another, and [`parse`] reads it or says what is wrong with it. What both read they read alike.

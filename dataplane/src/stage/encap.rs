@@ -68,8 +68,8 @@ fn over_v4(
     head[16..18].copy_from_slice(&total.to_be_bytes());
     head[18..20].copy_from_slice(&id.to_be_bytes());
     let sum = template.ip_sum + u32::from(tos) + u32::from(total) + u32::from(id);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
+    // Turned round and added to itself, it has the sum of its halves and their carry in the high half.
+    let sum = sum.wrapping_add(sum.rotate_left(16)) >> 16;
     head[24..26].copy_from_slice(&(!(sum as u16)).to_be_bytes());
     head[34..36].copy_from_slice(&port.to_be_bytes());
     head[38..40].copy_from_slice(&udp_len.to_be_bytes());

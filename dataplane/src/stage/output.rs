@@ -115,7 +115,7 @@ fn emit(packet: &mut Packet, egress: Egress, caps: Caps, out: &mut Vec<Outgoing>
     // pieces have left the store buffer, which costs more than the rest of the stage.
     out.push(Outgoing::none());
     let Some(outgoing) = out.last_mut() else { unreachable!("just pushed") };
-    outgoing.frame = packet.frame.take();
+    std::mem::swap(&mut outgoing.frame, &mut packet.frame);
     outgoing.egress = egress;
     if !packet.offload.is_finished() {
         outgoing.offload = packet.offload;

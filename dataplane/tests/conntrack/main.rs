@@ -5,6 +5,7 @@ mod judged;
 mod life;
 mod pieces;
 mod room;
+mod told;
 
 use canal_dataplane::flow::FlowInfo;
 use canal_dataplane::offload::Caps;

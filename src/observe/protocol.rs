@@ -1,6 +1,7 @@
 //! The admin socket's language: one JSON object a line, a [`Request`] answered by a [`Response`].
 //!
-//! These types mirror those of the dataplane, which are not serialised. Names and units are a promise to scripts.
+//! These types mirror those of the dataplane, which are not serialised. Names and units are a promise to scripts. Those about
+//! policy and about the daemon's condition stand in files of their own.
 
 use std::net::IpAddr;
 
@@ -8,6 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::trace::question::Question;
 use crate::trace::report::Report;
+
+mod policy;
+mod status;
+
+pub use policy::{
+    DeciderView, IpSetView, PolicyView, RecordView, RuleSetView, RuleView, RulingView, VerdictsView,
+};
+pub use status::{DatastoreView, EnforcedView, LeaseView, StatusView};
 
 /// File name of the admin socket in the run directory.
 pub const SOCKET_NAME: &str = "canal.sock";
@@ -171,52 +180,6 @@ pub struct EndpointView {
     pub egress: Vec<String>,
 }
 
-/// The rules of one policy or profile for one direction.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RuleSetView {
-    /// `NetworkPolicy`, `GlobalNetworkPolicy`, `Profile`; `TierEnd`: what happens when no rule of a tier has decided, or
-    /// `ProfilesEnd`: when none of all has.
-    pub kind: String,
-    /// As stored; with its namespace, if it has one. Of an end: the tier, or empty.
-    pub name: String,
-    /// `None` for profiles.
-    pub tier: Option<String>,
-    /// `ingress` or `egress`, from the workloads' point of view.
-    pub direction: String,
-    /// Local workloads that have it.
-    pub endpoints: usize,
-    /// In order.
-    pub rules: Vec<RuleView>,
-}
-
-/// One rule.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RuleView {
-    /// Position, from 0.
-    pub rule: usize,
-    /// `Allow`, `Deny`, `Log` or `Pass`.
-    pub action: String,
-    /// What it asks for, for people.
-    pub criteria: String,
-    /// Packets that met it. Only those that open connections are asked about.
-    pub packets: u64,
-    /// Bytes of them.
-    pub bytes: u64,
-}
-
-/// A set of addresses.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IpSetView {
-    /// As rules name it.
-    pub id: String,
-    /// `networks` or `ports` (address, port and protocol).
-    pub kind: String,
-    /// Members.
-    pub count: usize,
-    /// The first of them, up to 1000.
-    pub members: Vec<String>,
-}
-
 /// A route.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteView {
@@ -305,69 +268,6 @@ pub struct FlowView {
     pub via: [String; 2],
 }
 
-/// What policy says of a connection.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RulingView {
-    /// It may be opened.
-    pub allowed: bool,
-    /// What decides so.
-    pub by: DeciderView,
-}
-
-/// A rule, or an end that no rule comes before.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeciderView {
-    /// `None`: a profile's rule, or the end of the profiles.
-    pub tier: Option<String>,
-    /// `NetworkPolicy`, `GlobalNetworkPolicy` or `Profile`; `None` = the end of the tier, or of everything.
-    pub kind: Option<String>,
-    /// As stored; with its namespace, if it has one.
-    pub name: Option<String>,
-    /// Position among its rules of this direction, from 0.
-    pub rule: Option<usize>,
-    /// All of it in words.
-    pub text: String,
-}
-
-/// A connection that policy refused, or that a `Log` rule noted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecordView {
-    /// Counts up from 1, without gaps.
-    pub number: u64,
-    /// When, in milliseconds since 1970.
-    pub at_ms: u64,
-    /// `denied`, or `logged`: a `Log` rule matched, and others decided what became of the packet.
-    pub event: String,
-    /// Worker that saw it.
-    pub worker: u32,
-    /// Generation of the tables that decided.
-    pub generation: u64,
-    /// Workload whose policy it was.
-    pub endpoint: String,
-    /// Which half of it: `ingress` or `egress`.
-    pub direction: String,
-    /// What decided, or noted.
-    pub by: DeciderView,
-    /// `tcp`, `udp`, `icmp`, `icmp6`, `sctp` or the number.
-    pub protocol: String,
-    /// The end that wants to open it.
-    pub source: IpAddr,
-    /// Its port; `None` = there is none, or this piece of the packet does not say.
-    pub source_port: Option<u16>,
-    /// Who that is, as in [`FlowView::source_name`].
-    pub source_name: Option<String>,
-    /// The other end.
-    pub destination: IpAddr,
-    /// Its port.
-    pub destination_port: Option<u16>,
-    /// Who that is.
-    pub destination_name: Option<String>,
-    /// ICMP type and code.
-    pub icmp: Option<[u8; 2]>,
-    /// Bytes of the IP packet.
-    pub bytes: u32,
-}
-
 /// Packets dropped for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DropView {
@@ -415,17 +315,6 @@ pub struct WorkerView {
     pub seen_generation: u64,
 }
 
-/// Answers of policy in one direction.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VerdictsView {
-    /// `ingress` or `egress`.
-    pub direction: String,
-    /// Yes.
-    pub allowed: u64,
-    /// No.
-    pub denied: u64,
-}
-
 /// Flows of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CensusView {
@@ -449,121 +338,6 @@ pub struct GenerationView {
     pub complete: bool,
     /// Seen by each worker.
     pub workers: Vec<u64>,
-}
-
-/// Is the daemon well?
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StatusView {
-    /// New workloads may come: the lease is ours, and every worker forwards by current tables.
-    pub ready: bool,
-    /// What is not as it should be, the most important first. A daemon may be ready all the same.
-    pub reasons: Vec<String>,
-    /// Version of the daemon.
-    pub version: String,
-    /// Its process.
-    pub pid: u32,
-    /// Seconds since it started.
-    pub uptime_s: u64,
-    /// This node's name.
-    pub node: String,
-    /// The underlay port in use (`tap` or `udp`), and why.
-    pub port: String,
-    /// See [`Self::port`].
-    pub port_why: String,
-    /// Where desired state comes from.
-    pub datastore: DatastoreView,
-    /// This node's share of the network.
-    pub lease: Option<LeaseView>,
-    /// What is made of Calico's policy.
-    pub policy: Option<PolicyView>,
-    /// Values in the datastore that cannot be used, the first of them; the rest is in force all the same.
-    pub complaints: Vec<String>,
-    /// How many there are.
-    #[serde(default)]
-    pub complaints_total: usize,
-}
-
-/// What is made of Calico's policy.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PolicyView {
-    /// It is enforced. If not, everything is allowed.
-    pub enforced: bool,
-    /// It never will be, because the daemon was told so.
-    pub switched_off: bool,
-    /// Workloads of this node.
-    pub workloads: usize,
-    /// Host endpoints of this node; they are resolved, and not enforced.
-    pub host_endpoints: usize,
-    /// Policies that match one of these.
-    pub policies: usize,
-    /// Profiles that one of these has.
-    pub profiles: usize,
-    /// Sets of addresses that their rules name.
-    pub sets: usize,
-}
-
-/// Where desired state comes from.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DatastoreView {
-    /// Kind and place.
-    pub name: String,
-    /// Reachable right now.
-    pub connected: bool,
-    /// A complete picture has been read since the start.
-    pub in_sync: bool,
-    /// Milliseconds since it last said anything. A healthy one may have nothing to say for minutes.
-    pub silent_ms: Option<u64>,
-    /// Revision read last.
-    pub revision: u64,
-    /// Revision that the published tables were made from; 0 = none.
-    pub in_force: u64,
-    /// Nothing that was written up to this revision is missing in them, as far as the datastore has been asked: what
-    /// `canal wait` goes by. 0 while it is not known, or something older is in force, too.
-    pub complete: u64,
-    /// Milliseconds since `in_force` is what it is.
-    pub in_force_ms: Option<u64>,
-    /// Milliseconds since something has been read that is not in force yet; 0 = everything is.
-    pub behind_ms: u64,
-    /// Workers that do not use the tables published last yet.
-    pub late_workers: Vec<u32>,
-}
-
-/// Whether a revision is enforced.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EnforcedView {
-    /// The revision that was asked for.
-    pub revision: u64,
-    /// Every worker enforces it, or a later one.
-    pub enforced: bool,
-    /// It is not, and waiting will not help: see the reasons.
-    pub degraded: bool,
-    /// What the published tables were made from, as in [`DatastoreView`].
-    pub in_force: u64,
-    /// As in [`DatastoreView`].
-    pub complete: u64,
-    /// Revision read last.
-    pub read: u64,
-    /// Table generation that enforces it.
-    pub generation: u64,
-    /// Workers that do not use these tables yet.
-    pub late_workers: Vec<u32>,
-    /// Why not, the most important first.
-    pub reasons: Vec<String>,
-}
-
-/// This node's share of the network.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeaseView {
-    /// Subnets, IPv4 first.
-    pub subnets: Vec<String>,
-    /// What other nodes call us.
-    pub public: Vec<IpAddr>,
-    /// `vxlan`, `host-gw`, `alloc`.
-    pub backend: String,
-    /// `FLANNEL_MTU`.
-    pub mtu: u32,
-    /// Seconds until it ends unless renewed; `None` = never (a reservation, or the embedded datastore).
-    pub expires_in_s: Option<u64>,
 }
 
 #[cfg(test)]

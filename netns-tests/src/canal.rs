@@ -11,9 +11,9 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
-use std::process::{ExitStatus, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -234,6 +234,15 @@ impl<'t> Canal<'t> {
         let stderr = String::from_utf8_lossy(&answer.stderr);
         ensure!(answer.status.success(), "{words:?}: {stderr}");
         serde_json::from_slice(&answer.stdout).with_context(|| format!("{words:?}"))
+    }
+
+    /// `canal monitor -o json` in the background, and the file that it writes to.
+    pub fn monitor(&self) -> Result<(Background, PathBuf)> {
+        let path = self.dir.join("monitor.json");
+        let mut command = Command::new(binary("canal")?);
+        command.arg("--socket").arg(self.socket()).args(["monitor", "-o", "json"]);
+        command.stdin(Stdio::null()).stdout(File::create(&path)?);
+        Ok((Background::start("canal monitor", &mut command)?, path))
     }
 
     /// Answer of `canal show <what>` for people.

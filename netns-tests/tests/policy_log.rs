@@ -114,7 +114,16 @@ fn a_refused_connection_and_a_log_rule_are_in_the_log_and_in_the_records() -> Re
 fn refused_connections_are_logged_on_demand_only() -> Result<()> {
     let topology = Topology::build(&Shape::hosts(1))?;
     let scene = Scene::build(&topology, &[])?;
-    ensure!(!scene.connects(OTHER)?);
+    let (monitor, file) = scene.overlay.canal(0).monitor()?;
+    // It begins with what comes after it has begun: the first one or two may have come before.
+    wait::until("canal monitor tells of a refused connection", wait::SOON, || {
+        ensure!(!scene.connects(OTHER)?, "refused");
+        let text = std::fs::read_to_string(&file)?;
+        let complete = text.lines().filter(|line| line.ends_with('}'));
+        let records = complete.map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+        Ok(records.iter().any(|r| r["event"] == "denied" && r["destination_port"] == OTHER))
+    })?;
+    drop(monitor);
     // The record has come by all stations, and the line of the same packet's Log rule with it.
     scene.expect_record("denied", OTHER, 2)?;
     wait::until("a log line of the rule", wait::SOON, || Ok(scene.logged(&["policy logged"])))?;

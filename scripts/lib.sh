@@ -6,7 +6,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # What building needs, and what the namespaces need besides.
 BUILD_PACKAGES=(gcc g++ libc6-dev make pkg-config clang libclang-dev m4 libelf-dev zlib1g-dev protobuf-compiler libprotobuf-dev libbpf-dev)
-LAB_PACKAGES=(iproute2 iputils-ping ethtool iperf3 tcpdump etcd-server etcd-client nftables iptables ipset conntrack jq openssl procps util-linux)
+LAB_PACKAGES=(iproute2 iputils-ping ethtool iperf3 tcpdump etcd-server etcd-client nftables iptables ipset conntrack jq openssl procps util-linux bsdextrautils)
 
 if [[ -t 2 && -z ${NO_COLOR:-} ]]; then
     RED=$'\e[31m' GREEN=$'\e[32m' YELLOW=$'\e[33m' BOLD=$'\e[1m' PLAIN=$'\e[0m'

@@ -138,9 +138,13 @@ impl Frame {
 }
 
 /// Free frames of one worker.
+///
+/// A pool has frames of one size. Those of another size (a port's own memory, with room for a wire-sized packet only) are
+/// guests: they go round like all others, but nobody who asks for a frame gets one. Their port takes them home.
 #[derive(Debug)]
 pub struct FramePool {
     free: Vec<Frame>,
+    guests: Vec<Frame>,
     frame_size: usize,
 }
 
@@ -153,12 +157,12 @@ impl FramePool {
         let mut free: Vec<Frame> = slab.chunks_exact_mut(frame_size).map(Frame::new).collect();
         // The most recently used frame is taken first; start at the low addresses.
         free.reverse();
-        Self { free, frame_size }
+        Self { free, guests: Vec::new(), frame_size }
     }
 
-    /// A pool over memory that somebody else laid out (an AF_XDP UMEM).
+    /// A pool of frames that somebody else laid out. `frame_size` says which of those that come later are guests.
     pub fn from_frames(frames: impl IntoIterator<Item = Frame>, frame_size: usize) -> Self {
-        Self { free: frames.into_iter().collect(), frame_size }
+        Self { free: frames.into_iter().collect(), guests: Vec::new(), frame_size }
     }
 
     /// An empty frame, or `None` when all are in use.
@@ -171,7 +175,23 @@ impl FramePool {
     #[inline]
     pub fn give(&mut self, mut frame: Frame) {
         frame.reset();
-        self.free.push(frame);
+        if frame.memory.len() == self.frame_size {
+            self.free.push(frame);
+        } else {
+            self.guests.push(frame);
+        }
+    }
+
+    /// A frame of another size than this pool's, or `None` when no such frame is here.
+    #[inline]
+    pub fn take_guest(&mut self) -> Option<Frame> {
+        self.guests.pop()
+    }
+
+    /// Frames of another size at hand.
+    #[inline]
+    pub fn guests(&self) -> usize {
+        self.guests.len()
     }
 
     /// Frames at hand.
@@ -204,5 +224,21 @@ mod tests {
         assert!(!frame.fill(&[0; 129]));
         pool.give(frame);
         assert_eq!(pool.available(), 1);
+    }
+
+    #[test]
+    fn a_frame_of_another_size_is_a_guest_that_only_its_port_asks_for() {
+        let (mut pool, mut port) = (FramePool::new(1, 256), FramePool::new(1, 192));
+        pool.give(port.take().unwrap());
+        assert_eq!((pool.available(), pool.guests()), (1, 1));
+        let own = pool.take().unwrap();
+        assert_eq!(own.headroom() + own.tailroom(), 256);
+        assert!(pool.take().is_none());
+        let guest = pool.take_guest().unwrap();
+        assert_eq!(guest.headroom() + guest.tailroom(), 192);
+        assert!(pool.take_guest().is_none());
+        pool.give(own);
+        port.give(guest);
+        assert_eq!((pool.available(), pool.guests(), port.available()), (1, 0, 1));
     }
 }

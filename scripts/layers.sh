@@ -14,6 +14,9 @@ UNSAFE_FILES=(
     dataplane/tests/counting/mod.rs
     dataplane/io/src/tun/ioctl.rs
     dataplane/io/src/udp/message.rs
+    dataplane/io/src/xdp/region.rs
+    dataplane/io/src/xdp/ring.rs
+    dataplane/io/src/xdp/socket.rs
     netns-tests/src/sys.rs
 )
 

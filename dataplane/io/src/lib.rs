@@ -6,6 +6,8 @@ mod checksum;
 pub mod clock;
 pub mod heap;
 pub mod mailbox;
+mod netlink;
 pub mod tun;
 pub mod udp;
 pub mod waiter;
+pub mod xdp;

@@ -102,6 +102,14 @@ fn by_udp() {
     }
 }
 
+#[test]
+#[ignore = "a measurement"]
+fn by_af_xdp() {
+    if root("by_af_xdp") {
+        through(Wire::Xdp(canal_io::xdp::Mode::Native));
+    }
+}
+
 /// The kernel's VXLAN device on a bridge with the workload.
 #[test]
 #[ignore = "a measurement"]

@@ -255,8 +255,25 @@ fn control_socket() -> io::Result<OwnedFd> {
 
 /// True when frames of the interface start with an Ethernet header.
 pub(crate) fn is_ethernet(name: &str) -> io::Result<bool> {
+    Ok(hardware_address(name)?.is_some())
+}
+
+/// The Ethernet address of an interface; `None` when its frames have no Ethernet header.
+pub(crate) fn hardware_address(name: &str) -> io::Result<Option<Mac>> {
     let socket = control_socket()?;
     let mut request = InterfaceRequest::new(name).ok_or(io::ErrorKind::InvalidInput)?;
     ioctl::interface(socket.as_fd(), Interface::HardwareAddress, &mut request)?;
-    Ok(u16::from_ne_bytes(request.value()) == libc::ARPHRD_ETHER)
+    let [a, b, mac @ ..]: [u8; 8] = request.value();
+    Ok((u16::from_ne_bytes([a, b]) == libc::ARPHRD_ETHER).then_some(Mac(mac)))
+}
+
+/// Receive queues that the interface uses; `None` when its driver does not say.
+pub(crate) fn channels(name: &str) -> io::Result<Option<u32>> {
+    let socket = control_socket()?;
+    let request = InterfaceRequest::new(name).ok_or(io::ErrorKind::InvalidInput)?;
+    match ioctl::channels(socket.as_fd(), request) {
+        Ok([_, _, _, _, _, receive, _, _, combined]) => Ok(Some(receive + combined)),
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(None),
+        Err(error) => Err(error),
+    }
 }

@@ -73,6 +73,23 @@ pub fn interface(socket: BorrowedFd<'_>, what: Interface, request: &mut Interfac
     request.call(socket, number)
 }
 
+/// `struct ethtool_channels`: command, four maxima, then receive, transmit, other and combined queues in use.
+pub type Channels = [u32; 9];
+
+/// `ETHTOOL_GCHANNELS`: the queues of the interface named in `request`.
+pub fn channels(socket: BorrowedFd<'_>, request: InterfaceRequest) -> io::Result<Channels> {
+    const ETHTOOL: libc::Ioctl = 0x8946;
+    const GET_CHANNELS: u32 = 0x3c;
+    let mut channels: Channels = [0; 9];
+    channels[0] = GET_CHANNELS;
+    let address = (&raw mut channels) as usize;
+    let mut request = request.with(address.to_ne_bytes());
+    // SAFETY: the request reads `struct ifreq`, of which the buffer has the size, and through the pointer in it reads and
+    // writes nine 32-bit numbers, which are there until the end of this function; it keeps neither pointer.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), ETHTOOL, request.0.as_mut_ptr()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(channels) }
+}
+
 /// `TUNSETIFF`: makes `queue` (a fresh `/dev/net/tun`) a queue of the device in `request`.
 pub fn attach_queue(queue: BorrowedFd<'_>, request: &mut InterfaceRequest) -> io::Result<()> {
     request.call(queue, nix::request_code_write!(b'T', 202, size_of::<c_int>()))

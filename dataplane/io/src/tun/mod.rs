@@ -5,8 +5,10 @@ mod ioctl;
 mod port;
 mod tag;
 pub mod vnet_hdr;
+mod writer;
 
-pub(crate) use device::is_ethernet;
 pub use device::{Shortfall, TapAbilities, TapConfig, TapDevice, TapError, TapQueue};
+pub(crate) use device::{channels, hardware_address, is_ethernet};
 pub use port::TapPort;
 pub use tag::DEVICE_MAC;
+pub use writer::TapWriter;

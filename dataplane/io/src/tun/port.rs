@@ -1,7 +1,5 @@
 //! One queue of the TAP device as a [`Port`]: one system call per frame, header and frame in one piece of memory.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
@@ -9,22 +7,21 @@ use canal_dataplane::frame::{Frame, FramePool};
 use canal_dataplane::limits::{ETHERNET, MAX_IP};
 use canal_dataplane::net::Mac;
 use canal_dataplane::offload::{Caps, Checksum, GsoKind, Offload};
-use canal_dataplane::port::{Egress, Ingress, Outgoing, Port, PortStats, Received};
+use canal_dataplane::port::{Ingress, Outgoing, Port, PortStats, Received};
 use nix::errno::Errno;
 
 use super::device::{TapDevice, TapQueue};
+use super::writer::TapWriter;
 use super::{tag, vnet_hdr};
 use crate::bpf::NextHops;
 use crate::udp::{Outer, UdpReceiver, unpack};
 
 /// A worker's queue of the TAP device.
 pub struct TapPort {
-    queue: TapQueue,
+    queue: Arc<TapQueue>,
     own: Mac,
     header: usize,
-    caps: Caps,
-    next_hops: Arc<NextHops>,
-    known_next_hops: HashMap<Ipv6Addr, u32>,
+    writer: TapWriter,
     fallback: Vec<UdpReceiver>,
     turns: u32,
     stats: PortStats,
@@ -46,13 +43,12 @@ impl AsFd for TapPort {
 impl TapPort {
     /// The port over `queue` of `device`; `next_hops` comes from the steering programs.
     pub fn new(device: &TapDevice, queue: TapQueue, next_hops: Arc<NextHops>) -> Self {
+        let queue = Arc::new(queue);
         Self {
-            queue,
+            queue: Arc::clone(&queue),
             own: device.mac,
             header: device.abilities.header_len(),
-            caps: device.abilities.caps(),
-            next_hops,
-            known_next_hops: HashMap::new(),
+            writer: TapWriter::new(device, queue, next_hops),
             fallback: Vec::new(),
             turns: 0,
             stats: PortStats::default(),
@@ -64,6 +60,11 @@ impl TapPort {
     /// taken, so that nobody answers our peers with "port unreachable". Replaces those given before.
     pub fn set_fallback(&mut self, sockets: Vec<UdpReceiver>) {
         self.fallback = sockets;
+    }
+
+    /// Another way to write to the same queue, for a port that leaves some frames to this device.
+    pub fn writer(&self) -> TapWriter {
+        self.writer.another()
     }
 
     /// The fallback sockets, for [`crate::waiter::Waiter::watch`].
@@ -121,74 +122,6 @@ impl TapPort {
         let ingress = source.and_then(|source| tag::ingress(source, self.own));
         Ok(offload.zip(ingress))
     }
-
-    /// Writes the Ethernet addresses by which the program on the device knows where the frame goes.
-    fn address(&mut self, frame: &mut Frame, egress: Egress) -> bool {
-        let target = match egress {
-            Egress::Workload(ifindex) => {
-                let data = frame.data_mut();
-                if data.len() < ETHERNET {
-                    return false;
-                }
-                data.copy_within(..6, 6);
-                data[..6].copy_from_slice(&tag::to_workload(ifindex));
-                return true;
-            }
-            Egress::Underlay => tag::to_underlay(),
-            Egress::Direct(IpAddr::V4(next_hop)) => tag::to_direct_v4(next_hop),
-            Egress::Direct(IpAddr::V6(next_hop)) => match self.next_hop_index(next_hop) {
-                Some(index) => tag::to_direct_v6(index),
-                None => return false,
-            },
-            Egress::Host => self.own.0,
-        };
-        let Some(field) = frame.data_mut().first_chunk_mut::<ETHERNET>() else { return false };
-        field[..6].copy_from_slice(&target);
-        field[6..12].copy_from_slice(&self.own.0);
-        true
-    }
-
-    fn next_hop_index(&mut self, next_hop: Ipv6Addr) -> Option<u32> {
-        if let Some(index) = self.known_next_hops.get(&next_hop) {
-            return Some(*index);
-        }
-        let index = self.next_hops.index_of(next_hop)?;
-        self.known_next_hops.insert(next_hop, index);
-        Some(index)
-    }
-
-    fn send(&mut self, frame: &mut Frame, offload: &Offload, egress: Egress) {
-        let len = frame.len();
-        let mut header = [0; vnet_hdr::TUNNEL];
-        let header = &mut header[..self.header];
-        if !self.address(frame, egress) || !vnet_hdr::encode(header, offload, frame.data()) {
-            self.stats.tx_errors += 1;
-            return;
-        }
-        let Some(buffer) = frame.data_with_headroom(self.header) else {
-            self.stats.tx_errors += 1;
-            return;
-        };
-        buffer[..self.header].copy_from_slice(header);
-        match retried(|| nix::unistd::write(&self.queue, buffer)) {
-            Ok(_) => {
-                self.stats.tx_frames += 1;
-                self.stats.tx_bytes += len as u64;
-            }
-            Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM) => self.stats.tx_full += 1,
-            Err(_) => self.stats.tx_errors += 1,
-        }
-    }
-}
-
-/// Repeats a call that a signal interrupted.
-fn retried<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
-    loop {
-        match call() {
-            Err(Errno::EINTR) => {}
-            result => return result,
-        }
-    }
 }
 
 /// What the kernel says of an underlay frame's checksum, in terms of the innermost one: "valid" may speak of the outer
@@ -202,7 +135,7 @@ fn underlay_offload(offload: Offload) -> Offload {
 
 impl Port for TapPort {
     fn caps(&self) -> Caps {
-        self.caps
+        self.writer.caps()
     }
 
     fn receive(&mut self, pool: &mut FramePool, into: &mut Vec<Received>, limit: usize) {
@@ -240,13 +173,20 @@ impl Port for TapPort {
 
     fn transmit(&mut self, frames: &mut Vec<Outgoing>, pool: &mut FramePool) {
         for Outgoing { mut frame, offload, egress } in frames.drain(..) {
-            self.send(&mut frame, &offload, egress);
+            self.writer.send(&mut frame, &offload, egress);
             pool.give(frame);
         }
     }
 
     fn stats(&self) -> PortStats {
-        let mut stats = self.stats;
+        let sent = self.writer.stats();
+        let mut stats = PortStats {
+            tx_frames: sent.tx_frames,
+            tx_bytes: sent.tx_bytes,
+            tx_full: sent.tx_full,
+            tx_errors: sent.tx_errors,
+            ..self.stats
+        };
         for received in self.fallback.iter().map(UdpReceiver::stats) {
             stats.rx_frames += received.rx_frames;
             stats.rx_bytes += received.rx_bytes;

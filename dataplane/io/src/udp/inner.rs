@@ -53,6 +53,18 @@ pub fn tunnel(outer_len: usize) -> Tunnel {
     }
 }
 
+/// Does `datagram` look like a TCP packet with at least `payload` bytes of it, give or take options? A guess that is
+/// cheap; who acts on it looks again.
+#[inline]
+pub fn is_tcp_segment(datagram: &[u8], payload: usize) -> bool {
+    let (protocol, headers) = match datagram.get(NETWORK - 2..NETWORK) {
+        Some([0x08, 0x00]) => (NETWORK + 9, 20 + 20),
+        Some([0x86, 0xdd]) => (NETWORK + 6, 40 + 20),
+        _ => return false,
+    };
+    datagram.len() >= NETWORK + headers + payload && datagram[protocol] == TCP
+}
+
 /// Is `datagram` one UDP packet to its very end?
 pub fn is_one_udp_packet(datagram: &[u8]) -> bool {
     Inner::read(datagram).is_some_and(|inner| inner.protocol == UDP)

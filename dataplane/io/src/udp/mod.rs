@@ -11,9 +11,15 @@ mod run;
 mod socket;
 mod unpack;
 
+pub(crate) use inner::{is_tcp_segment as inner_tcp_segment, offload as inner_offload};
 pub(crate) use message::set_option;
 pub(crate) use outer::Outer;
+#[cfg(test)]
+pub(crate) use outer::set_lengths;
+pub(crate) use port::finish_segment;
 pub use port::{UdpAbilities, UdpConfig, UdpPort, overlay_mtu};
 pub use receiver::UdpReceiver;
 pub use socket::UdpError;
+#[cfg(test)]
+pub(crate) use unpack::tests as unpack_cases;
 pub(crate) use unpack::unpack;

@@ -194,7 +194,7 @@ impl UdpPort {
 }
 
 /// Finishes the transport checksum of a segment, if its field was left with the sum of the pseudo-header.
-fn finish_segment(header: &mut [u8], payload: &[u8], offload: &Offload) {
+pub(crate) fn finish_segment(header: &mut [u8], payload: &[u8], offload: &Offload) {
     let Checksum::Partial { start, offset } = offload.checksum else { return };
     let (start, field) = (usize::from(start), usize::from(start) + usize::from(offset));
     let Some(transport) = header.get(start..) else { return };

@@ -132,7 +132,7 @@ fn finish(frame: &mut Frame, outer_len: usize, run: &Run, stride: usize, mtu: us
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use canal_dataplane::limits::{MAX_IP, SUPER_FRAME_BUFFER};
     use canal_dataplane::offload::Tunnel;
@@ -189,7 +189,7 @@ mod tests {
     }
 
     /// The UDP payloads that a frame stands for.
-    fn datagrams(frame: &[u8], offload: &Offload, outer_len: usize) -> Vec<Vec<u8>> {
+    pub(crate) fn datagrams(frame: &[u8], offload: &Offload, outer_len: usize) -> Vec<Vec<u8>> {
         if offload.gso.is_none() {
             return vec![frame[outer_len..].to_vec()];
         }
@@ -211,7 +211,8 @@ mod tests {
         (into, lost)
     }
 
-    fn case() -> impl Strategy<Value = (Vec<u8>, Offload, usize)> {
+    /// A super-frame in a tunnel, what is unfinished in it, and the length of its outer headers.
+    pub(crate) fn case() -> impl Strategy<Value = (Vec<u8>, Offload, usize)> {
         (any::<(bool, bool, bool)>(), 1usize..12_000, 100u16..1400, prop_oneof![Just(0x10u8), Just(0x18)])
             .prop_map(|((outer_v6, v6, df), payload, size, flags)| {
                 let (frame, offload) = super_frame(outer_v6, v6, payload, size, flags, df);

@@ -13,37 +13,41 @@ use canal_dataplane::port::{Egress, Outgoing, Port, PortStats, Received};
 use canal_io::tun::TapPort;
 use canal_io::udp::UdpPort;
 use canal_io::waiter::Waiter;
+use canal_io::xdp::XdpPort;
 
 use super::Namespace;
 
-/// A TAP port and UDP sockets for the underlay.
-pub struct Both {
+/// A TAP port and sockets for the underlay.
+pub struct Both<P> {
     pub tap: TapPort,
-    pub udp: UdpPort,
+    pub underlay: P,
 }
 
-impl Port for Both {
+/// Its counters: errors and losses of both, frames of the sockets only.
+impl<P: Port> Port for Both<P> {
     fn caps(&self) -> Caps {
-        self.udp.caps()
+        self.underlay.caps()
     }
 
     fn receive(&mut self, pool: &mut FramePool, into: &mut Vec<Received>, limit: usize) {
         self.tap.receive(pool, into, limit);
-        self.udp.receive(pool, into, limit);
+        self.underlay.receive(pool, into, limit);
     }
 
     fn transmit(&mut self, frames: &mut Vec<Outgoing>, pool: &mut FramePool) {
         let (mut out, mut rest): (Vec<_>, Vec<_>) =
             frames.drain(..).partition(|f| f.egress == Egress::Underlay);
-        self.udp.transmit(&mut out, pool);
+        self.underlay.transmit(&mut out, pool);
         self.tap.transmit(&mut rest, pool);
     }
 
     fn stats(&self) -> PortStats {
-        let (mut stats, udp) = (self.tap.stats(), self.udp.stats());
-        stats.tx_errors += udp.tx_errors;
-        stats.tx_full += udp.tx_full;
-        stats.rx_dropped += udp.rx_dropped;
+        let (mut stats, underlay) = (self.tap.stats(), self.underlay.stats());
+        stats.tx_errors += underlay.tx_errors;
+        stats.tx_full += underlay.tx_full;
+        stats.rx_dropped += underlay.rx_dropped;
+        stats.rx_frames = underlay.rx_frames;
+        stats.tx_frames = underlay.tx_frames;
         stats
     }
 }
@@ -59,9 +63,15 @@ impl Watched for TapPort {
     }
 }
 
-impl Watched for Both {
+impl Watched for Both<UdpPort> {
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        std::iter::once(self.tap.as_fd()).chain(self.udp.sockets()).collect()
+        std::iter::once(self.tap.as_fd()).chain(self.underlay.sockets()).collect()
+    }
+}
+
+impl Watched for Both<XdpPort> {
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        std::iter::once(self.tap.as_fd()).chain(self.tap.fallback()).chain(self.underlay.sockets()).collect()
     }
 }
 

@@ -7,6 +7,7 @@ use canal_dataplane::port::{Egress, Ingress, Received};
 use canal_io::bpf::{Steering, Underlay};
 use canal_io::tun::{TapConfig, TapDevice, TapPort};
 use canal_io::udp::{UdpAbilities, UdpConfig, UdpPort, UdpReceiver};
+use canal_io::xdp::{Mode, Transfer, XdpConfig, XdpDevice};
 
 use super::daemon::{Both, Watched, Worker};
 use super::overlay::Overlay;
@@ -20,6 +21,7 @@ pub const MTU: u32 = 1430;
 pub enum Wire {
     Tap,
     Udp,
+    Xdp(Mode),
 }
 
 /// One host: `eth0` towards others, `wl` towards its workload, whose own end is `eth0` too.
@@ -59,6 +61,7 @@ impl Host {
         match wire {
             Wire::Tap => self.join_by_tap(),
             Wire::Udp => self.join_by_udp(),
+            Wire::Xdp(mode) => self.join_by_xdp(mode),
         }
     }
 
@@ -93,7 +96,41 @@ impl Host {
             let config = UdpConfig::new(underlay.vtep_v4, underlay.vtep_v6, underlay.vxlan_port);
             let udp = UdpPort::open(&config).unwrap();
             assert_eq!(udp.abilities(), UdpAbilities { gro: true, segments: 128 });
-            (Both { tap, udp }, steering)
+            (Both { tap, underlay: udp }, steering)
+        })
+    }
+
+    /// What AF_XDP is to be told of the host.
+    pub fn xdp_config(&self, mode: Mode) -> XdpConfig {
+        let Underlay { ifindex, vtep_v4, vtep_v6, vxlan_port, .. } = self.underlay();
+        XdpConfig {
+            ifindex,
+            name: "eth0".into(),
+            vtep_v4,
+            vtep_v6,
+            vxlan_port,
+            mtu: 1500,
+            overlay_mtu: MTU,
+            workers: 1,
+            forbid_native: mode == Mode::Generic,
+        }
+    }
+
+    fn join_by_xdp(&self, mode: Mode) -> Worker {
+        let (workload, underlay, overlay) = (self.host.ifindex("wl"), self.underlay(), self.overlay);
+        let config = self.xdp_config(mode);
+        self.run(move || {
+            let (device, mut queues) = TapDevice::create(&TapConfig::new(1, MTU)).unwrap();
+            let mut steering = Steering::open(&device, &queues, HashSeed(1, 2), None).unwrap();
+            steering.attach_workload(workload).unwrap();
+            steering.set_underlay(Some(underlay)).unwrap();
+            let mut tap = TapPort::new(&device, queues.remove(0), steering.next_hops());
+            tap.set_fallback(vec![UdpReceiver::open(overlay.local, overlay.port, MTU).unwrap()]);
+            let (xdp, mut ports) = XdpDevice::open(&config, None).unwrap();
+            assert_eq!((xdp.abilities().mode, xdp.abilities().transfer), (mode, Transfer::Copy));
+            let mut port = ports.remove(0).unwrap();
+            port.set_detour(tap.writer());
+            (Both { tap, underlay: port }, (steering, xdp))
         })
     }
 

@@ -1,0 +1,16 @@
+//! AF_XDP as a port to the underlay: packet rate, and NICs that write into our memory themselves.
+
+mod device;
+mod gather;
+mod lookup;
+mod neighbors;
+mod port;
+mod region;
+mod ring;
+mod socket;
+mod steering;
+
+pub use device::{Leftover, XdpAbilities, XdpConfig, XdpDevice, XdpError};
+pub use port::XdpPort;
+pub use socket::{SocketError, Transfer};
+pub use steering::{AttachError, Mode};

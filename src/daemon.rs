@@ -123,6 +123,7 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
         Arc::clone(&handles),
         config.port,
         chosen.clone(),
+        ports.second,
         config.settings.outer_df,
         seed,
     );

@@ -10,11 +10,12 @@ use canal_dataplane::net::HashSeed;
 use canal_dataplane::port::IfIndex;
 use canal_io::bpf::{Hook, Steering, SteeringError, Underlay};
 use canal_io::udp::{UdpConfig, UdpError, UdpPort, UdpReceiver, overlay_mtu};
+use canal_io::xdp::{XdpConfig, XdpDevice, XdpError};
 use ipnetwork::IpNetwork;
 
 use crate::config::PortChoice;
-use crate::ports::{Chosen, ChosenPort, UnderlayPort};
-use crate::worker_thread::{Order, Stuck, WorkerHandle};
+use crate::ports::{Chosen, ChosenPort, TakenOver, UnderlayPort};
+use crate::worker_thread::{self, Order, Stuck, WorkerHandle};
 
 /// The worker whose sockets catch outer fragments: they are few, and any worker may handle them.
 const STRAYS: usize = 0;
@@ -34,8 +35,12 @@ pub struct KernelEdge {
     workers: Arc<[WorkerHandle]>,
     choice: PortChoice,
     chosen: ChosenPort,
+    /// The port to use where AF_XDP cannot be.
+    second: Chosen,
     dont_fragment: bool,
     seed: HashSeed,
+    /// The interface that AF_XDP has taken over, and how.
+    xdp: Option<(XdpConfig, XdpDevice)>,
     /// What the sockets of the workers are bound to.
     sockets: Option<Bound>,
 }
@@ -48,6 +53,8 @@ enum UnderlayError {
     #[error(transparent)]
     Udp(#[from] UdpError),
     #[error(transparent)]
+    Xdp(#[from] XdpError),
+    #[error(transparent)]
     Stuck(#[from] Stuck),
 }
 
@@ -58,10 +65,11 @@ impl KernelEdge {
         workers: Arc<[WorkerHandle]>,
         choice: PortChoice,
         chosen: ChosenPort,
+        second: Chosen,
         dont_fragment: bool,
         seed: HashSeed,
     ) -> Self {
-        Self { steering, workers, choice, chosen, dont_fragment, seed, sockets: None }
+        Self { steering, workers, choice, chosen, second, dont_fragment, seed, xdp: None, sockets: None }
     }
 
     fn workloads(&mut self, wanted: &BTreeSet<IfIndex>, report: &mut EdgeReport) {
@@ -82,6 +90,7 @@ impl KernelEdge {
     fn underlay(&mut self, plan: Option<&UnderlayPlan>) -> Result<(), UnderlayError> {
         let Some(plan) = plan else {
             self.steering.set_underlay(None)?;
+            self.leave()?;
             return self.close_sockets();
         };
         let bound = plan.port.map(|port| Bound {
@@ -102,23 +111,105 @@ impl KernelEdge {
                 }
                 self.catch_strays(bound)
             }
+            UnderlayPort::AfXdp => {
+                if let Err(error) = self.steering.set_underlay(Some(steered(plan, true))) {
+                    return self.fall_back(plan, bound, error);
+                }
+                // What the XDP program leaves to the kernel comes as it does beside the TAP port.
+                self.catch_strays(bound)?;
+                match self.take_over(plan, bound) {
+                    Err(UnderlayError::Xdp(error)) => self.do_without_xdp(plan, &error),
+                    result => result,
+                }
+            }
         }
     }
 
-    /// With `--port auto` an interface that cannot be steered (no Ethernet, say) is no reason to give up.
+    /// Has AF_XDP take the interface over, or tells it what is ours there now.
+    fn take_over(&mut self, plan: &UnderlayPlan, bound: Option<Bound>) -> Result<(), UnderlayError> {
+        let Some(to) = bound else { return self.leave() };
+        let config = XdpConfig {
+            ifindex: plan.ifindex,
+            name: plan.name.clone(),
+            vtep_v4: to.v4,
+            vtep_v6: to.v6,
+            vxlan_port: to.port,
+            mtu: plan.mtu,
+            overlay_mtu: to.mtu,
+            workers: self.workers.len(),
+            forbid_native: false,
+        };
+        if let Some((there, device)) = &mut self.xdp
+            && (there.ifindex, there.mtu, there.overlay_mtu)
+                == (config.ifindex, config.mtu, config.overlay_mtu)
+        {
+            if *there != config {
+                device.take(&config)?;
+                *there = config;
+            }
+            return Ok(());
+        }
+        self.close_xdp_ports()?;
+        let leftover = self.xdp.take().and_then(|(_, device)| device.close());
+        let (device, ports) = XdpDevice::open(&config, leftover)?;
+        let abilities = device.abilities().clone();
+        tracing::info!(interface = config.name, ?abilities, "AF_XDP has taken the interface over");
+        if ports.iter().any(Option::is_none) {
+            let queues = abilities.queues;
+            tracing::info!(queues, "workers without a queue of their own send through the TAP device");
+        }
+        let xdp = Some(TakenOver { interface: config.name.clone(), abilities });
+        self.chosen.set(Chosen { xdp, ..self.chosen.get() });
+        // Kept before anything can fail: dropped, it leaves the interface.
+        self.xdp = Some((config, device));
+        for (worker, port) in self.workers.iter().zip(ports) {
+            worker.order(Order::Underlay(port.map(|port| worker_thread::Underlay::Xdp(Box::new(port)))))?;
+        }
+        Ok(())
+    }
+
+    /// Gives back the interface that AF_XDP has.
+    fn leave(&mut self) -> Result<(), UnderlayError> {
+        let closed = self.close_xdp_ports();
+        if self.xdp.take().is_some() {
+            self.chosen.set(Chosen { xdp: None, ..self.chosen.get() });
+        }
+        Ok(closed?)
+    }
+
+    fn close_xdp_ports(&self) -> Result<(), Stuck> {
+        if self.xdp.is_none() {
+            return Ok(());
+        }
+        self.workers.iter().try_for_each(|worker| worker.order(Order::Underlay(None)))
+    }
+
+    /// The port that `auto` would have taken carries the underlay, and says why.
+    fn do_without_xdp(&mut self, plan: &UnderlayPlan, error: &XdpError) -> Result<(), UnderlayError> {
+        let why = format!("AF_XDP cannot have {}: {}", plan.name, chain(error));
+        let second = Chosen { why, ..self.second.clone() };
+        tracing::warn!(port = second.port.name(), why = second.why, "underlay port changed");
+        // A socket for fragments is in the way of sockets for everything.
+        self.close_sockets()?;
+        self.chosen.set(second);
+        self.underlay(Some(plan))
+    }
+
+    /// Without `--port tap` an interface that cannot be steered (no Ethernet, say) is no reason to give up.
     fn fall_back(
         &mut self,
         plan: &UnderlayPlan,
         bound: Option<Bound>,
         error: SteeringError,
     ) -> Result<(), UnderlayError> {
-        if self.choice != PortChoice::Auto {
+        if self.choice == PortChoice::Tap {
             return Err(error.into());
         }
         let why = format!("{} cannot be steered: {}", plan.name, chain(&error));
         tracing::warn!(port = "udp", why, "underlay port changed");
         self.close_sockets()?;
-        self.chosen.set(Chosen { port: UnderlayPort::Udp, why, udp: None });
+        self.leave()?;
+        self.chosen.set(Chosen { port: UnderlayPort::Udp, why, udp: None, xdp: None });
         self.open_sockets(bound)
     }
 
@@ -142,7 +233,7 @@ impl KernelEdge {
             tracing::info!(port = to.port, v4 = ?to.v4, v6 = ?to.v6, abilities = ?port.abilities(), "UDP sockets open");
         }
         for (worker, port) in self.workers.iter().zip(ports) {
-            worker.order(Order::Underlay(Some(Box::new(port))))?;
+            worker.order(Order::Underlay(Some(worker_thread::Underlay::Udp(Box::new(port)))))?;
         }
         self.sockets = bound;
         Ok(())

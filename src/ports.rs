@@ -6,6 +6,7 @@ use canal_dataplane::net::HashSeed;
 use canal_io::bpf::{AttachMode, Steering, SteeringError};
 use canal_io::tun::{Shortfall, TapAbilities, TapConfig, TapDevice, TapError, TapQueue};
 use canal_io::udp::UdpAbilities;
+use canal_io::xdp::XdpAbilities;
 
 use crate::config::{Config, PortChoice};
 
@@ -19,6 +20,8 @@ pub enum UnderlayPort {
     Tap,
     /// Through UDP sockets.
     Udp,
+    /// Through AF_XDP sockets; what they leave alone, through the TAP device.
+    AfXdp,
 }
 
 impl UnderlayPort {
@@ -27,6 +30,7 @@ impl UnderlayPort {
         match self {
             Self::Tap => "tap",
             Self::Udp => "udp",
+            Self::AfXdp => "af-xdp",
         }
     }
 }
@@ -40,6 +44,17 @@ pub struct Chosen {
     pub why: String,
     /// What the kernel does for the UDP sockets, once there are any.
     pub udp: Option<UdpAbilities>,
+    /// What became of the interface, once AF_XDP has taken it over.
+    pub xdp: Option<TakenOver>,
+}
+
+/// An interface that AF_XDP has taken over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakenOver {
+    /// Its name.
+    pub interface: String,
+    /// How its packets get to us.
+    pub abilities: XdpAbilities,
 }
 
 /// The underlay port in use: written by the edge, read by those who show it.
@@ -109,6 +124,8 @@ pub struct OpenPorts {
     pub steering: Steering,
     /// The underlay port.
     pub chosen: Chosen,
+    /// The one to use where that one cannot be.
+    pub second: Chosen,
 }
 
 impl OpenPorts {
@@ -123,9 +140,10 @@ impl OpenPorts {
         let (device, queues) =
             TapDevice::create(&tap).map_err(|source| PortError::Tap { device: name(), source })?;
         let chosen = choose(config.port, device.abilities)?;
+        let second = choose(PortChoice::Auto, device.abilities)?;
         let steering = Steering::open(&device, &queues, seed, None)
             .map_err(|error| PortError::Steering { device: name(), source: Box::new(error) })?;
-        Ok(Self { device, queues, steering, chosen })
+        Ok(Self { device, queues, steering, chosen, second })
     }
 
     /// One sentence for the log about how packets get to the device.
@@ -151,9 +169,10 @@ fn choose(choice: PortChoice, abilities: TapAbilities) -> Result<Chosen, PortErr
         Some(Shortfall::Kernel(error)) => error,
         Some(Shortfall::Forbidden) | None => 0,
     };
-    let chosen = |port, why: &str| Ok(Chosen { port, why: why.to_owned(), udp: None });
+    let chosen = |port, why: &str| Ok(Chosen { port, why: why.to_owned(), udp: None, xdp: None });
     match (choice, abilities.tunnel_gso) {
         (PortChoice::Udp, _) => chosen(UnderlayPort::Udp, "asked for by --port udp"),
+        (PortChoice::AfXdp, _) => chosen(UnderlayPort::AfXdp, "asked for by --port af-xdp"),
         (PortChoice::Tap, true) => chosen(UnderlayPort::Tap, "asked for by --port tap"),
         (PortChoice::Tap, false) => Err(PortError::NoTunnelOffload(refused)),
         (PortChoice::Auto, true) => {
@@ -192,6 +211,7 @@ mod tests {
     fn a_choice_is_obeyed_or_refused_with_what_to_do() {
         assert_eq!(choose(PortChoice::Udp, abilities(true)).unwrap().port, UnderlayPort::Udp);
         assert_eq!(choose(PortChoice::Tap, abilities(true)).unwrap().port, UnderlayPort::Tap);
+        assert_eq!(choose(PortChoice::AfXdp, abilities(false)).unwrap().port, UnderlayPort::AfXdp);
         let refusal = choose(PortChoice::Tap, abilities(false)).unwrap_err().to_string();
         assert!(refusal.contains("error 22") && refusal.contains("use --port udp"), "{refusal}");
     }

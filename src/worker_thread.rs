@@ -18,6 +18,7 @@ use canal_io::mailbox::{Mailbox, mailboxes};
 use canal_io::tun::{TapDevice, TapPort, TapQueue};
 use canal_io::udp::{UdpPort, UdpReceiver};
 use canal_io::waiter::{Waiter, Wake};
+use canal_io::xdp::XdpPort;
 use canal_io::{affinity, bpf::NextHops};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use tokio::sync::oneshot;
@@ -48,10 +49,41 @@ const PUBLISH_EVERY: u32 = 64;
 /// `AtomicU32` value for "not pinned".
 const NO_CORE: u32 = u32::MAX;
 
+/// A port to the underlay beside the TAP device.
+pub enum Underlay {
+    /// UDP sockets.
+    Udp(Box<UdpPort>),
+    /// AF_XDP sockets.
+    Xdp(Box<XdpPort>),
+}
+
+impl Underlay {
+    fn port(&mut self) -> &mut dyn Port {
+        match self {
+            Self::Udp(port) => &mut **port,
+            Self::Xdp(port) => &mut **port,
+        }
+    }
+
+    fn stats(&self) -> PortStats {
+        match self {
+            Self::Udp(port) => port.stats(),
+            Self::Xdp(port) => port.stats(),
+        }
+    }
+
+    fn watch(&self, waiter: &mut Waiter) {
+        match self {
+            Self::Udp(port) => port.sockets().for_each(|socket| watch(waiter, socket)),
+            Self::Xdp(port) => port.sockets().for_each(|socket| watch(waiter, socket)),
+        }
+    }
+}
+
 /// What a worker can be told.
 pub enum Order {
     /// From now on, this is the way to the underlay (`None`: through the TAP device).
-    Underlay(Option<Box<UdpPort>>),
+    Underlay(Option<Underlay>),
     /// From now on, these sockets catch outer fragments.
     Strays(Vec<UdpReceiver>),
     /// Say which flows you have, a page at a time.
@@ -108,7 +140,7 @@ pub struct WorkerHandle {
     pub counters: Arc<Counters>,
     /// What its TAP queue counts.
     pub access: Arc<PortCounters>,
-    /// What its UDP sockets count; zero without any.
+    /// What its sockets to the underlay count; zero without any.
     pub underlay: Arc<PortCounters>,
     core: Arc<AtomicU32>,
     orders: Sender<Order>,
@@ -254,7 +286,7 @@ impl Workers {
 struct Turn {
     config: WorkerConfig,
     access: TapPort,
-    underlay: Option<Box<UdpPort>>,
+    underlay: Option<Underlay>,
     waiter: Waiter,
     mailbox: Mailbox<Received>,
     tables: Reader,
@@ -308,9 +340,8 @@ impl Turn {
             let Some(handed) = self.mailbox.take() else { break };
             worker.accept(handed);
         }
-        let underlay = self.underlay.as_deref_mut();
-        let mut ports =
-            Ports { access: &mut self.access, underlay: underlay.map(|port| port as &mut dyn Port) };
+        let underlay = self.underlay.as_mut().map(Underlay::port);
+        let mut ports = Ports { access: &mut self.access, underlay };
         let handled = worker.poll(self.tables.load(), coarse_ms(), &mut ports, handover);
         for (to, received) in handover.drain(..) {
             if let Err(undelivered) = self.mailbox.send(to, received) {
@@ -334,8 +365,11 @@ impl Turn {
             Order::Stop => return std::ops::ControlFlow::Break(()),
             Order::Underlay(port) => {
                 self.underlay = port;
+                if let Some(Underlay::Xdp(port)) = &mut self.underlay {
+                    port.set_detour(self.access.writer());
+                }
                 if let Some(port) = &self.underlay {
-                    port.sockets().for_each(|socket| watch(&mut self.waiter, socket));
+                    port.watch(&mut self.waiter);
                 }
             }
             Order::Strays(strays) => {
@@ -360,7 +394,7 @@ impl Turn {
 
 fn watch(waiter: &mut Waiter, socket: std::os::fd::BorrowedFd<'_>) {
     if let Err(error) = waiter.watch(socket) {
-        tracing::error!(%error, "cannot wait for a UDP socket; it is looked at every {SLEEP_MS} ms only");
+        tracing::error!(%error, "cannot wait for a socket; it is looked at every {SLEEP_MS} ms only");
     }
 }
 

@@ -44,6 +44,8 @@ impl FromStr for Peer {
             ["kernel", "vxlan"] => (Forwarder::Kernel, None),
             ["kernel", "iptables", n] => (Forwarder::Iptables, Some(number(n)?)),
             ["kernel", "nftables", n] => (Forwarder::Nftables, Some(number(n)?)),
+            ["canal", "af", "xdp"] => (Forwarder::Canal("af-xdp".into()), None),
+            ["canal", "af", "xdp", n] => (Forwarder::Canal("af-xdp".into()), Some(number(n)?)),
             ["canal", port] => (Forwarder::Canal(port.to_owned()), None),
             ["canal", port, n] => (Forwarder::Canal(port.to_owned()), Some(number(n)?)),
             _ => bail!(
@@ -72,9 +74,15 @@ mod tests {
 
     #[test]
     fn names_are_read_as_they_are_written() {
-        for name in
-            ["kernel-vxlan", "kernel-iptables-100", "kernel-nftables-1", "canal-tap", "canal-udp-10000"]
-        {
+        for name in [
+            "kernel-vxlan",
+            "kernel-iptables-100",
+            "kernel-nftables-1",
+            "canal-tap",
+            "canal-udp-10000",
+            "canal-af-xdp",
+            "canal-af-xdp-7",
+        ] {
             assert_eq!(name.parse::<Peer>().expect("a peer").to_string(), name);
         }
         for name in ["", "kernel", "kernel-iptables", "kernel-iptables-x", "canal", "canal-tap-1-2"] {

@@ -40,7 +40,7 @@ const TAIL_LINES: usize = 60;
 /// How the daemon is started.
 #[derive(Clone, Debug)]
 pub struct CanalOptions {
-    /// `--port`: `auto`, `tap` or `udp`.
+    /// `--port`: `auto`, `tap`, `udp` or `af-xdp`.
     pub port: String,
     /// `--workers`.
     pub workers: usize,

@@ -50,6 +50,13 @@ impl Fingerprint {
             // Comments of the save tools hold the time.
             sections.insert(*name, lines.into_iter().filter(|l| !l.starts_with('#')).collect());
         }
+        let links: &mut Vec<String> = sections.entry("links").or_default();
+        let xdp: Vec<String> = links.iter().filter_map(|line| xdp_of(line)).collect();
+        for line in links.iter_mut() {
+            let plain = line.split("prog/xdp").next().unwrap_or_default().trim_end_matches(['\\', ' ']);
+            *line = plain.split(' ').filter(|word| !word.starts_with("xdp")).collect::<Vec<_>>().join(" ");
+        }
+        sections.insert("xdp", xdp);
         let sysctls = ns.output(&["sysctl", "-a", "--pattern", r"^net\."])?;
         let sysctls = String::from_utf8_lossy(&sysctls.stdout);
         let still = |line: &&str| !MOVING.iter().any(|m| line.contains(m));
@@ -94,13 +101,20 @@ impl Owned {
         match section {
             "links" | "addresses" | "routes4" | "routes6" | "qdiscs" => on_device,
             "sysctls" => line.split(['.', ' ']).any(|w| w == self.device),
-            "programs" | "filters" => {
+            "programs" | "filters" | "xdp" => {
                 on_device || line.starts_with("eth0 ") || self.veths.iter().any(|v| words().any(|w| w == v))
             }
             // Rules of any firewall and policy routing: never.
             _ => false,
         }
     }
+}
+
+/// Interface and XDP program of a line of `ip -o link`, if there is one: `eth0 xdp/id:7`.
+fn xdp_of(line: &str) -> Option<String> {
+    let name = line.split([' ', ':', '@']).filter(|word| !word.is_empty()).nth(1)?;
+    let program = line.split(' ').find(|word| word.starts_with("xdp"))?;
+    Some(format!("{name} {program}"))
 }
 
 /// A line without what changes by itself: lifetimes, and the packet counters of firewalls (`[12:3456]`).

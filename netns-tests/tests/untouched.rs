@@ -49,7 +49,9 @@ fn untouched_over(port: &str, end: fn(&mut Canal<'_>) -> Result<()>) -> Result<(
     let clean = wait::until("everything is as before", wait::SOON, || {
         let lines = empty.difference(&Fingerprint::of(&host.ns)?, &Owned::nothing());
         // What the veth brings with it stays; a program left on it does not count as the veth's.
-        let left = |l: &String| !l.contains(&veth) || l.starts_with("programs") || l.starts_with("filters");
+        let left = |l: &String| {
+            !l.contains(&veth) || ["programs", "filters", "xdp"].iter().any(|s| l.starts_with(s))
+        };
         difference = lines.into_iter().filter(left).collect();
         Ok(difference.is_empty())
     });
@@ -70,4 +72,14 @@ fn nothing_else_is_touched_until_kill_nine_with_the_tap_port() -> Result<()> {
 #[test]
 fn nothing_else_is_touched_until_sigterm_with_the_udp_port() -> Result<()> {
     untouched_over("udp", |canal| canal.terminate().map(drop))
+}
+
+#[test]
+fn nothing_else_is_touched_until_sigterm_with_the_af_xdp_port() -> Result<()> {
+    untouched_over("af-xdp", |canal| canal.terminate().map(drop))
+}
+
+#[test]
+fn nothing_else_is_touched_until_kill_nine_with_the_af_xdp_port() -> Result<()> {
+    untouched_over("af-xdp", |canal| canal.kill())
 }

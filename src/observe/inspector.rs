@@ -12,6 +12,7 @@ use canal_dataplane::spec::NodeSpec;
 use canal_dataplane::tables::policy::Memo;
 use canal_dataplane::tables::{Reader, Tables};
 use canal_io::clock::coarse_ms;
+use canal_io::xdp::{Mode, Transfer};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant as Moment;
 
@@ -22,10 +23,10 @@ use super::journal::{Journal, Now};
 use super::metrics::Facts;
 use super::protocol::{
     DatastoreView, FlowView, LeaseView, MAX_FLOWS, MAX_PATIENCE_MS, PolicyView, PortView, Reply, Request,
-    Response, StatusView, WorkerView,
+    Response, StatusView, WorkerView, XdpView,
 };
 use super::{policy_views, views};
-use crate::ports::{Chosen, ChosenPort, UnderlayPort};
+use crate::ports::{Chosen, ChosenPort, TakenOver, UnderlayPort};
 use crate::record_queue::Told;
 use crate::trace::Tracer;
 use crate::trace::question::Question;
@@ -191,7 +192,11 @@ impl Inspector {
             let access = access_port(worker.index, &self.device, self.caps, &chosen);
             ports.push(views::with_stats(&access, worker.access.read()));
             let sockets = worker.underlay.read();
-            if chosen.port == UnderlayPort::Udp || sockets != PortStats::default() {
+            if let Some(taken) = &chosen.xdp
+                && let Some(port) = xdp_port(worker.index, self.workers.len() as u32, taken, &chosen.why)
+            {
+                ports.push(views::with_stats(&port, sockets));
+            } else if chosen.port == UnderlayPort::Udp || sockets != PortStats::default() {
                 ports.push(views::with_stats(&udp_port(worker.index, &chosen), sockets));
             }
         }
@@ -288,6 +293,34 @@ fn udp_port(worker: u32, chosen: &Chosen) -> PortView {
         why: chosen.why.clone(),
         ..PortView::default()
     }
+}
+
+/// The AF_XDP sockets of a worker, if it has any.
+fn xdp_port(worker: u32, workers: u32, taken: &TakenOver, why: &str) -> Option<PortView> {
+    let abilities = &taken.abilities;
+    let queues: Vec<u32> = (worker..abilities.queues).step_by(workers as usize).collect();
+    let zero_copy = abilities.transfer == Transfer::ZeroCopy;
+    let mode = match abilities.mode {
+        Mode::Native => "native",
+        Mode::Generic => "generic",
+    };
+    let generic = abilities.why_generic.iter().map(|why| format!("; generic mode, because {why}"));
+    (!queues.is_empty()).then(|| PortView {
+        worker,
+        name: taken.interface.clone(),
+        kind: UnderlayPort::AfXdp.name().into(),
+        carries: vec!["underlay".into()],
+        offloads: vec![mode.into(), if zero_copy { "zero-copy" } else { "copy" }.into()],
+        why: std::iter::once(why.to_owned()).chain(generic).collect(),
+        xdp: Some(XdpView {
+            mode: mode.into(),
+            zero_copy,
+            queues,
+            huge_pages: abilities.huge_pages,
+            why_generic: abilities.why_generic.clone(),
+        }),
+        ..PortView::default()
+    })
 }
 
 /// What control side and workers say together. Ready = the control side says so, and every worker has seen what it
@@ -409,12 +442,31 @@ mod tests {
 
     #[test]
     fn ports_say_what_they_carry() {
-        let tap = Chosen { port: UnderlayPort::Tap, why: "because".into(), udp: None };
+        let tap = Chosen { port: UnderlayPort::Tap, why: "because".into(), udp: None, xdp: None };
         let view = access_port(1, "canal0", Caps::ALL, &tap);
         assert_eq!((view.carries.join("+"), view.why.as_str()), ("workloads+underlay".into(), "because"));
         let udp = Chosen { port: UnderlayPort::Udp, ..tap };
         let view = access_port(1, "canal0", Caps::ALL, &udp);
         assert_eq!((view.carries.join("+"), view.why.as_str()), ("workloads".into(), ""));
         assert_eq!(udp_port(1, &udp).carries, ["underlay"]);
+    }
+
+    #[test]
+    fn af_xdp_says_how_it_gets_at_packets() {
+        let abilities = canal_io::xdp::XdpAbilities {
+            mode: Mode::Generic,
+            transfer: Transfer::Copy,
+            queues: 3,
+            huge_pages: false,
+            why_generic: Some("the driver has none".into()),
+        };
+        let taken = TakenOver { interface: "eth0".into(), abilities };
+        let view = xdp_port(0, 2, &taken, "asked for").unwrap();
+        assert_eq!((view.name.as_str(), view.kind.as_str()), ("eth0", "af-xdp"));
+        assert_eq!(view.offloads, ["generic", "copy"]);
+        assert_eq!(view.why, "asked for; generic mode, because the driver has none");
+        assert_eq!(view.xdp.unwrap().queues, [0, 2]);
+        assert_eq!(xdp_port(1, 2, &taken, "").unwrap().xdp.unwrap().queues, [1]);
+        assert_eq!(xdp_port(3, 4, &taken, ""), None);
     }
 }

@@ -135,7 +135,7 @@ pub struct PortView {
     pub worker: u32,
     /// Device or socket.
     pub name: String,
-    /// `tap` or `udp`.
+    /// `tap`, `udp` or `af-xdp`.
     pub kind: String,
     /// What it carries: `workloads`, `underlay` or both.
     pub carries: Vec<String>,
@@ -143,6 +143,9 @@ pub struct PortView {
     pub offloads: Vec<String>,
     /// Why this port and no other.
     pub why: String,
+    /// How AF_XDP sockets get at packets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub xdp: Option<XdpView>,
     /// Frames received (a super-frame counts once).
     pub rx_frames: u64,
     /// Bytes received.
@@ -157,6 +160,21 @@ pub struct PortView {
     pub tx_full: u64,
     /// Frames the kernel refused.
     pub tx_errors: u64,
+}
+
+/// How AF_XDP sockets get at packets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct XdpView {
+    /// `native` (in the driver) or `generic` (behind it).
+    pub mode: String,
+    /// The NIC writes into our memory itself.
+    pub zero_copy: bool,
+    /// Queues of the interface that this worker has.
+    pub queues: Vec<u32>,
+    /// The memory is on huge pages.
+    pub huge_pages: bool,
+    /// Why the driver's own XDP is not used, if it is not.
+    pub why_generic: Option<String>,
 }
 
 /// A local workload.

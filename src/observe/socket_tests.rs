@@ -74,7 +74,12 @@ fn start(endpoints: u32, patience: Patience) -> Daemon {
         caps: Caps::NONE,
         flow_capacity: 1024,
         started: Instant::now(),
-        chosen: ChosenPort::new(Chosen { port: UnderlayPort::Tap, why: "made up".into(), udp: None }),
+        chosen: ChosenPort::new(Chosen {
+            port: UnderlayPort::Tap,
+            why: "made up".into(),
+            udp: None,
+            xdp: None,
+        }),
         workers: [handle].into(),
         tables: publisher.reader(),
         control,

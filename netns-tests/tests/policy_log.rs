@@ -6,7 +6,8 @@ use netns_tests::pod::NAMESPACE;
 use netns_tests::traffic::{Service, tcp_connects};
 use netns_tests::{CanalOptions, Network, Overlay, Pod, Role, Shape, Store, Topology, wait};
 use serde_json::{Value, json};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Instant;
 
 const HTTP: u16 = 8080;
 const OTHER: u16 = 9090;
@@ -128,6 +129,74 @@ fn refused_connections_are_logged_on_demand_only() -> Result<()> {
     scene.expect_record("denied", OTHER, 2)?;
     wait::until("a log line of the rule", wait::SOON, || Ok(scene.logged(&["policy logged"])))?;
     ensure!(!scene.logged(&["policy denied"]), "{}", scene.overlay.canal(0).log_text());
+    topology.pass()
+}
+
+/// What there is to tell, and what became of it.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    /// Packets that the rules `Log` and `Deny` have met.
+    met: u64,
+    /// Records made of them.
+    kept: u64,
+    /// Records that were not.
+    lost: u64,
+}
+
+impl Scene<'_> {
+    fn told(&self) -> Result<Told> {
+        let canal = self.overlay.canal(0);
+        let policies = canal.show("policies")?;
+        let sets = policies.as_array().context("no list")?;
+        let name = format!("{NAMESPACE}/default.server");
+        let set = sets.iter().find(|set| set["name"] == json!(name)).context("no such policy")?;
+        let met = |rule: usize| set["rules"][rule]["packets"].as_u64().context("no number");
+        let records = canal.show("denied")?;
+        let newest = records.as_array().and_then(|records| records.last()?["number"].as_u64());
+        let workers = canal.show("workers")?;
+        let lost = workers.as_array().context("no list")?.iter().filter_map(|w| w["records_lost"].as_u64());
+        Ok(Told { met: met(0)? + met(2)?, kept: newest.unwrap_or(0), lost: lost.sum() })
+    }
+}
+
+#[test]
+fn a_flood_is_counted_whole_and_told_in_part() -> Result<()> {
+    const FLOOD: u64 = 3000;
+    let topology = Topology::build(&Shape::hosts(1))?;
+    let scene = Scene::build(&topology, &["--log-denied=on", "--log-denied-rate=5"])?;
+    let (before, begin) = (scene.told()?, Instant::now());
+    let to = SocketAddr::new(scene.server.v4.into(), OTHER);
+    let mut after = before;
+    // What the kernel's queues could not take does not count.
+    wait::until("the flood has been met by rules", wait::SOON, || {
+        scene.overlay.pod(0).ns.enter(move || {
+            let socket = UdpSocket::bind("0.0.0.0:0")?;
+            (0..200).try_for_each(|_| socket.send_to(b"flood", to).map(drop))?;
+            Ok(())
+        })?;
+        after = scene.told()?;
+        Ok(after.met - before.met >= 2 * FLOOD)
+    })?;
+    // Each packet met Log and Deny, and each of these was either told or counted as lost.
+    wait::until("everything is told or lost", wait::SOON, || {
+        after = scene.told()?;
+        Ok(after.kept + after.lost - before.kept - before.lost == after.met - before.met)
+    })?;
+    let seconds = begin.elapsed().as_secs() + 1;
+    let kept = after.kept - before.kept;
+    ensure!(kept >= 1 && kept <= 2 * (20 + 10 * seconds), "{kept} records in {seconds} s");
+    ensure!(after.lost - before.lost >= FLOOD, "{after:?}");
+    // Time enough for a line that tells how many were left out.
+    wait::until("a line that says so", wait::SOON, || {
+        scene.connects(OTHER)?;
+        let log = scene.overlay.canal(0).log_text();
+        let denied = log.lines().filter(|line| line.contains("policy denied"));
+        Ok(denied.filter_map(|line| line.split("suppressed=").nth(1)).any(|rest| !rest.starts_with('0')))
+    })?;
+    let log = scene.overlay.canal(0).log_text();
+    let lines = log.lines().filter(|line| line.contains("policy denied")).count() as u64;
+    let allowed = 5 + 5 * (begin.elapsed().as_secs() + wait::SOON.as_secs());
+    ensure!(lines <= allowed, "{lines} lines, {allowed} may be");
     topology.pass()
 }
 

@@ -21,6 +21,7 @@ pub mod number;
 pub mod problem;
 pub mod resources;
 pub mod selector;
+pub(crate) mod timestamp;
 pub mod v1;
 pub mod v3;
 pub mod workload;

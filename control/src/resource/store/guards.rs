@@ -92,7 +92,7 @@ async fn cluster_is_ready(store: &ResourceStore<'_>, stamp: &Stamp) -> Result<()
     if store.get(kind, "", name).await?.is_some() {
         return Ok(());
     }
-    let guid = stamp.uid.replace('-', "");
+    let (stamp, guid) = (stamp.sibling(), stamp.uid.replace('-', ""));
     let cluster = json!({
         "apiVersion": API_VERSION,
         "kind": kind.name(),

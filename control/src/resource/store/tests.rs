@@ -176,6 +176,7 @@ async fn the_first_node_makes_the_cluster_ready_and_leaves_when_it_is_empty() {
     let cluster = store.get(kind("ClusterInformation"), "", "default").await.unwrap().unwrap();
     let spec = json!({"clusterGUID": "3031646563654463ad633564622d3638", "datastoreReady": true});
     assert_eq!(cluster.object["spec"], spec);
+    assert_ne!(cluster.object["metadata"]["uid"], stamp().uid);
     let endpoint =
         json!({"node": "n", "orchestrator": "k8s", "pod": "p", "endpoint": "e", "interfaceName": "cali0"});
     store.write(&resource("WorkloadEndpoint", "n-k8s-p-e", endpoint), Mode::Apply, &stamp()).await.unwrap();

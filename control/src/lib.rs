@@ -18,4 +18,6 @@ pub mod status;
 
 pub mod agent;
 
+pub mod report;
+
 pub mod resource;

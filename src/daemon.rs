@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use canal_control::agent::{Agent, KernelHost, Observer, Options};
+use canal_control::felix::Values;
 use canal_dataplane::counters::Counter;
 use canal_dataplane::net::HashSeed;
 use canal_dataplane::tables::{Publisher, Tables};
@@ -24,9 +25,10 @@ use crate::config::Config;
 use crate::config::datastore::OpenError;
 use crate::edge::{KernelEdge, chain};
 use crate::instance::{Instance, InstanceError};
+use crate::logging::Volume;
 use crate::observe::inspector::Inspector;
 use crate::observe::journal::Journal;
-use crate::observe::{admin, enforced, health, http, metrics, protocol};
+use crate::observe::{admin, enforced, health, http, listener, metrics, protocol};
 use crate::ports::{ChosenPort, OpenPorts, PortError};
 use crate::record_queue::RecordQueue;
 use crate::supervise::{Ended, Event, Listener, Part, ended};
@@ -88,7 +90,7 @@ fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> DaemonError {
 ///
 /// # Errors
 /// [`DaemonError`]; whatever had been done to the host by then is undone.
-pub fn run(config: &Config) -> Result<(), DaemonError> {
+pub fn run(config: &Config, volume: Volume) -> Result<(), DaemonError> {
     let started = Instant::now();
     config.notes.iter().for_each(|note| tracing::warn!("{note}"));
     let _instance = Instance::acquire(&config.run_dir)?;
@@ -143,7 +145,7 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
             tracer: Arc::new(Tracer::new(seed, config.workers)),
             waiting: Arc::new(Semaphore::new(enforced::MAX_WAITING)),
         };
-        live(config, inspector, records, control, &ended, &listener, &ports.device)
+        live(config, inspector, (records, volume), control, &ended, &listener, &ports.device)
     });
     // Steering is gone by now (it goes with the control thread), so nothing arrives any more.
     workers.stop();
@@ -154,13 +156,13 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
 fn live(
     config: &Config,
     inspector: Inspector,
-    records: Arc<RecordQueue>,
+    told: (Arc<RecordQueue>, Volume),
     control: Control,
     ended: &Ended,
     listener: &Listener,
     device: &TapDevice,
 ) -> Result<(), DaemonError> {
-    let outcome = observe(config, inspector, records, ended).and_then(|_observing| wait(listener, device));
+    let outcome = observe(config, inspector, told, ended).and_then(|_observing| wait(listener, device));
     notify(&[NotifyState::Stopping]);
     control.stop(listener);
     let _ = std::fs::remove_file(config.run_dir.join(protocol::SOCKET_NAME));
@@ -268,6 +270,7 @@ async fn agent(
         device: config.device.clone(),
         settings: config.settings,
         policy: config.policy,
+        felix: config.felix.clone(),
         subnet_file: config.subnet_file.clone(),
         identity_file: config.state_dir.join("vtep.json"),
         snapshot_file: config.state_dir.join("snapshot.json"),
@@ -360,8 +363,7 @@ async fn news(
 /// What the observe thread listens at.
 struct Listeners {
     admin: UnixListener,
-    /// Each with all four paths.
-    health: Vec<TcpListener>,
+    healthz: Option<TcpListener>,
     metrics: Option<TcpListener>,
 }
 
@@ -369,40 +371,55 @@ struct Listeners {
 fn observe(
     config: &Config,
     inspector: Inspector,
-    records: Arc<RecordQueue>,
+    (records, volume): (Arc<RecordQueue>, Volume),
     ended: &Ended,
 ) -> Result<JoinHandle<()>, DaemonError> {
     let runtime = runtime()?;
     let socket = config.run_dir.join(protocol::SOCKET_NAME);
     let listeners = runtime.block_on(async {
         let admin = admin::bind(&socket).map_err(system(format!("listen at {}", socket.display())))?;
-        let mut health = Vec::new();
-        for address in
-            config.healthz.into_iter().chain(config.health.filter(|own| Some(*own) != config.healthz))
-        {
-            health.push(listen(address).await?);
-        }
+        let healthz = match config.healthz {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
         let metrics = match config.metrics {
             Some(address) => Some(listen(address).await?),
             None => None,
         };
-        Ok::<_, DaemonError>(Listeners { admin, health, metrics })
+        Ok::<_, DaemonError>(Listeners { admin, healthz, metrics })
     })?;
-    spawn("canal-observe", Part::Observe, runtime, ended, move || serve(inspector, records, listeners))
+    let healthz = config.healthz;
+    spawn("canal-observe", Part::Observe, runtime, ended, move || {
+        serve(inspector, records, volume, listeners, healthz)
+    })
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, DaemonError> {
     TcpListener::bind(address).await.map_err(system(format!("listen at {address}")))
 }
 
-async fn serve(inspector: Inspector, records: Arc<RecordQueue>, listeners: Listeners) {
-    for listener in listeners.health {
+async fn serve(
+    inspector: Inspector,
+    records: Arc<RecordQueue>,
+    volume: Volume,
+    listeners: Listeners,
+    healthz: Option<SocketAddr>,
+) {
+    let felix = || inspector.control.felix.clone();
+    tokio::spawn(volume.follow(felix()));
+    if let Some(listener) = listeners.healthz {
         tokio::spawn(http::serve(listener, http::LIFETIME, health::router(inspector.clone())));
     }
-    if let Some(listener) = listeners.metrics {
-        let asked = inspector.clone();
-        let router = metrics::router(move || asked.facts());
-        tokio::spawn(http::serve(listener, http::LIFETIME, router));
+    // All paths are served at either address.
+    let elsewhere = move |values: &Values| values.health().filter(|own| Some(*own) != healthz);
+    let router = health::router(inspector.clone());
+    tokio::spawn(listener::follow("probes are answered", felix(), elsewhere, router));
+    let asked = inspector.clone();
+    let router = metrics::router(move || asked.facts());
+    match listeners.metrics {
+        // The flag goes before Felix's settings.
+        Some(listener) => drop(tokio::spawn(http::serve(listener, http::LIFETIME, router))),
+        None => drop(tokio::spawn(listener::follow("metrics are served", felix(), Values::metrics, router))),
     }
     let taker = inspector.clone();
     tokio::spawn(async move {

@@ -12,6 +12,10 @@ fn main() -> ExitCode {
     let machine = Machine {
         hostname: std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default(),
         cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
+        // One that is not text is nobody's setting.
+        variables: std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect(),
     };
     let config = match Config::parse(std::env::args().skip(1), |name| std::env::var(name).ok(), &machine) {
         Ok(Command::Run(config)) => config,
@@ -28,8 +32,8 @@ fn main() -> ExitCode {
     };
     // Nothing depends on it but the memory that the process needs.
     let _ = canal_io::heap::keep_compact();
-    logging::start(config.log_level, config.log_format);
-    match daemon::run(&config) {
+    let volume = logging::start(config.log_level, config.log_format);
+    match daemon::run(&config, volume) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{}", edge::chain(&error));

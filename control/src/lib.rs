@@ -10,6 +10,8 @@ pub mod state;
 
 pub mod host;
 
+pub mod felix;
+
 pub mod resolve;
 
 pub mod edge;

@@ -4,9 +4,11 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use canal_dataplane::policy::{self, Decider, Facts, Judgement, Outcome, Passage, RuleId, Transport};
+use canal_dataplane::policy::{
+    self, Decider, Facts, HostSide, Judgement, Outcome, Passage, RuleId, Transport,
+};
 use canal_dataplane::spec::policy::{
-    Action, EndpointPolicy, HostPolicy, OriginKind, PolicyDirection, PolicyList, Rule, Side,
+    Action, EndpointPolicy, OriginKind, PolicyDirection, PolicyList, Rule, Side,
 };
 use canal_dataplane::spec::{Endpoint, NodeSpec};
 use canal_dataplane::tables::policy::{HostPrograms, Memo, Policy, Program};
@@ -34,6 +36,7 @@ impl Coverage {
             Decider::TierEnd(_) => "end of tier".into(),
             Decider::End if list.profiles.is_empty() => "end without profiles".into(),
             Decider::End => "end of profiles".into(),
+            Decider::Failsafe => "failsafe".into(),
         };
         self.note(format!("{} by {by} {family}", judgement.outcome));
         let transport = match facts.transport {
@@ -103,7 +106,9 @@ fn find<'a>(list: &'a PolicyList, id: &RuleId) -> Option<&'a Rule> {
     Some(&rules.rules[id.index])
 }
 
-const ENDINGS: [&str; 9] = [
+const ENDINGS: [&str; 11] = [
+    "allowed by failsafe",
+    "undecided by failsafe",
     "allowed by policy Allow",
     "denied by policy Deny",
     "denied by end of tier",
@@ -158,6 +163,7 @@ impl Play {
             spec.endpoints.push(endpoint(name, &mut e));
         }
         spec.host_endpoints = policies::host_endpoints(&mut e);
+        spec.failsafes = policies::failsafes(&mut e);
         let mut tables = Policy::compile(&spec, None);
         for _ in 0..40 {
             for _ in 0..4 {
@@ -187,8 +193,11 @@ impl Play {
         }
         for (index, endpoint) in spec.host_endpoints.iter().enumerate() {
             let programs = tables.host_endpoint(index);
-            self.host(spec, tables, facts, &programs.ingress, &endpoint.ingress);
-            self.host(spec, tables, facts, &programs.egress, &endpoint.egress);
+            let side = |policy, direction| HostSide { policy, direction, failsafes: &spec.failsafes };
+            let ingress = side(&endpoint.ingress, PolicyDirection::Ingress);
+            let egress = side(&endpoint.egress, PolicyDirection::Egress);
+            self.host(spec, tables, facts, &programs.ingress, ingress);
+            self.host(spec, tables, facts, &programs.egress, egress);
         }
     }
 
@@ -212,18 +221,19 @@ impl Play {
         tables: &Policy,
         facts: &Facts,
         programs: &HostPrograms,
-        lists: &HostPolicy,
+        side: HostSide<'_>,
     ) {
-        let walk = policy::judge_untracked(lists, &spec.sets, facts);
+        let walk = policy::judge_untracked(side, &spec.sets, facts);
         let judgement = tables.judge_untracked(programs, &mut self.memo, facts);
-        assert_eq!(judgement, walk, "untracked: {facts:?}\n{lists:#?}\n{:#?}", spec.sets);
+        assert_eq!(judgement, walk, "untracked: {facts:?}\n{side:#?}\n{:#?}", spec.sets);
         self.coverage.judgement(&PolicyList::default(), facts, &walk);
         for forwarded in [false, true] {
             let original = Some((facts.source, 53)).filter(|_| forwarded);
             let passage = Passage { original, forwarded, workload_interface: facts.protocol == 17 };
-            let walk = policy::judge_host(lists, &spec.sets, facts, passage);
+            let walk = policy::judge_host(side, &spec.sets, facts, passage);
             let judgement = tables.judge_host(programs, &mut self.memo, facts, passage);
-            assert_eq!(judgement, walk, "{passage:?}: {facts:?}\n{lists:#?}\n{:#?}", spec.sets);
+            assert_eq!(judgement, walk, "{passage:?}: {facts:?}\n{side:#?}\n{:#?}", spec.sets);
+            self.coverage.judgement(&PolicyList::default(), facts, &walk);
         }
     }
 }

@@ -6,8 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
-use canal_dataplane::policy::{self, Outcome};
-use canal_dataplane::spec::policy::{EndpointPolicy, HostEndpoint};
+use canal_dataplane::policy::{self, HostSide, Outcome};
+use canal_dataplane::spec::policy::{EndpointPolicy, Failsafes, HostEndpoint, PolicyDirection};
 use canal_dataplane::spec::{Endpoint, NodeSpec};
 use canal_dataplane::tables::policy::{Memo, Policy};
 use serde_json::Value;
@@ -32,11 +32,14 @@ fn file() -> Option<PathBuf> {
 
 fn by_the_walk(case: &Case, packet: &Packet) -> Outcome {
     let sets = &case.sets;
-    let untracked = policy::judge_untracked(&case.host, sets, &packet.facts).outcome;
+    // The recorded programs know no failsafes: in Felix they stand in chains before them.
+    let (direction, failsafes) = (PolicyDirection::Ingress, &Failsafes::default());
+    let side = HostSide { policy: &case.host, direction, failsafes };
+    let untracked = policy::judge_untracked(side, sets, &packet.facts).outcome;
     if case.kind == Kind::Untracked || untracked != Outcome::Undecided {
         return untracked;
     }
-    let host = policy::judge_host(&case.host, sets, &packet.facts, packet.passage).outcome;
+    let host = policy::judge_host(side, sets, &packet.facts, packet.passage).outcome;
     if case.kind == Kind::Host || host != Outcome::Allowed {
         return host;
     }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything `canal show` can be asked for.
-const SHOWN: [&str; 13] = [
+const SHOWN: [&str; 14] = [
     "ports",
     "endpoints",
     "policies",

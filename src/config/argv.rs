@@ -4,23 +4,16 @@ use std::collections::BTreeSet;
 
 use clap::CommandFactory;
 
-use super::flags::{FELIX_FLAGS, FLANNEL_FLAGS, Flags};
+use super::flags::{FLANNEL_FLAGS, Flags};
 
 /// Prefix of the variables that stand for flannel's flags.
 const FLANNEL_PREFIX: &str = "FLANNELD_";
 
-/// Prefix of the variables that stand for Felix's settings.
-const FELIX_PREFIX: &str = "FELIX_";
-
 /// Prefix of the variables that stand for our own flags.
 const OWN_PREFIX: &str = "CANAL_";
 
-/// The variable that stands for a flag: `etcd-endpoints` is `FLANNELD_ETCD_ENDPOINTS`, `workers` is `CANAL_WORKERS`,
-/// `health-port` is `FELIX_HEALTHPORT`.
+/// The variable that stands for a flag: `etcd-endpoints` is `FLANNELD_ETCD_ENDPOINTS`, `workers` is `CANAL_WORKERS`.
 pub fn variable(flag: &str) -> String {
-    if FELIX_FLAGS.contains(&flag) {
-        return format!("{FELIX_PREFIX}{}", flag.to_uppercase().replace('-', ""));
-    }
     let prefix = if FLANNEL_FLAGS.contains(&flag) { FLANNEL_PREFIX } else { OWN_PREFIX };
     format!("{prefix}{}", flag.to_uppercase().replace('-', "_"))
 }
@@ -145,6 +138,5 @@ mod tests {
     fn variables_are_named_after_flags() {
         assert_eq!(variable("etcd-endpoints"), "FLANNELD_ETCD_ENDPOINTS");
         assert_eq!(variable("log-level"), "CANAL_LOG_LEVEL");
-        assert_eq!(variable("health-enabled"), "FELIX_HEALTHENABLED");
     }
 }

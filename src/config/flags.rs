@@ -4,9 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
-/// Felix's settings that are flags here. Their variables are Felix's own: `FELIX_HEALTHPORT`.
-pub const FELIX_FLAGS: &[&str] = &["health-enabled", "health-host", "health-port"];
-
 /// flannel's flags. Their variables start with `FLANNELD_`, those of all others with `CANAL_`.
 pub const FLANNEL_FLAGS: &[&str] = &[
     "etcd-endpoints",
@@ -134,8 +131,8 @@ pub enum LogLevel {
 
 /// Joins this host to a flannel network, as a userspace dataplane.
 ///
-/// flannel's flags are accepted in Go's style, too (-iface=eth0), and from FLANNELD_* variables; ours from CANAL_*, those of
-/// Felix's health checks from FELIX_*.
+/// flannel's flags are accepted in Go's style, too (-iface=eth0), and from FLANNELD_* variables; ours from CANAL_*.
+/// Felix's settings are obeyed from FELIX_* and from the datastore.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "canal-fwd", disable_version_flag = true, args_override_self = true, max_term_width = 100)]
 pub struct Flags {
@@ -173,16 +170,17 @@ pub struct Flags {
     /// Send a UDP checksum in outer IPv4 packets, too
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = go_bool, help_heading = "Dataplane")]
     pub outer_checksum: bool,
-    /// Let workloads send VXLAN and IP-in-IP themselves
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = go_bool, help_heading = "Dataplane")]
-    pub allow_encap_from_workloads: bool,
+    /// Let workloads send VXLAN and IP-in-IP themselves [default: as Felix's settings say, else not]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go_bool, help_heading = "Dataplane")]
+    pub allow_encap_from_workloads: Option<bool>,
 
     /// Whether policy between workloads is enforced
     #[arg(long, value_enum, default_value = "auto", help_heading = "Policy")]
     pub policy: PolicyChoice,
-    /// Packets of workloads to this host, once egress policy has let them pass
-    #[arg(long, value_enum, default_value = "accept", help_heading = "Policy")]
-    pub endpoint_to_host: ToHost,
+    /// Packets of workloads to this host, once egress policy has let them pass [default: as Felix's settings say, else
+    /// accept]
+    #[arg(long, value_enum, help_heading = "Policy")]
+    pub endpoint_to_host: Option<ToHost>,
     /// What a change of policy means for connections that have been answered
     #[arg(long, value_enum, default_value = "keep", help_heading = "Policy")]
     pub established: EstablishedChoice,
@@ -203,12 +201,12 @@ pub struct Flags {
     #[arg(long, help_heading = "State")]
     pub nodename: Option<String>,
 
-    /// Serve Prometheus metrics on this address:port (":9091" = every address) [default: off]
+    /// Serve Prometheus metrics on this address:port (":9091" = every address) [default: as Felix's settings say, else off]
     #[arg(long, help_heading = "Observation")]
     pub metrics_addr: Option<String>,
-    /// Least important message to log
-    #[arg(long, value_enum, default_value = "info", help_heading = "Observation")]
-    pub log_level: LogLevel,
+    /// Least important message to log [default: as Felix's settings say, else info]
+    #[arg(long, value_enum, help_heading = "Observation")]
+    pub log_level: Option<LogLevel>,
     /// How log lines look
     #[arg(long, value_enum, default_value = "text", help_heading = "Observation")]
     pub log_format: LogFormat,
@@ -218,15 +216,15 @@ pub struct Flags {
     /// Lines a second about refused connections, at most
     #[arg(long, default_value_t = 10, help_heading = "Observation")]
     pub log_denied_rate: u32,
-    /// Serve /liveness and /readiness as Felix does (FELIX_HEALTHENABLED)
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = felix_bool, help_heading = "Observation")]
-    pub health_enabled: bool,
-    /// Address of /liveness and /readiness (FELIX_HEALTHHOST)
-    #[arg(long, default_value = "localhost", help_heading = "Observation")]
-    pub health_host: String,
-    /// Port of /liveness and /readiness (FELIX_HEALTHPORT)
-    #[arg(long, default_value_t = 9099, help_heading = "Observation")]
-    pub health_port: u16,
+    /// Serve /liveness and /readiness as Felix does [default: as Felix's settings say (FELIX_HEALTHENABLED), else not]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go_bool, help_heading = "Observation")]
+    pub health_enabled: Option<bool>,
+    /// Address of /liveness and /readiness [default: as Felix's settings say (FELIX_HEALTHHOST), else localhost]
+    #[arg(long, help_heading = "Observation")]
+    pub health_host: Option<String>,
+    /// Port of /liveness and /readiness [default: as Felix's settings say (FELIX_HEALTHPORT), else 9099]
+    #[arg(long, help_heading = "Observation")]
+    pub health_port: Option<u16>,
     /// Address of /healthz and /readyz
     #[arg(long, default_value = "0.0.0.0", help_heading = "Observation")]
     pub healthz_ip: String,
@@ -334,15 +332,6 @@ fn go_bool(text: &str) -> Result<bool, &'static str> {
     }
 }
 
-/// The spellings of truth that Felix knows, in any case.
-fn felix_bool(text: &str) -> Result<bool, &'static str> {
-    match text.to_ascii_lowercase().as_str() {
-        "1" | "t" | "true" | "y" | "yes" => Ok(true),
-        "0" | "f" | "false" | "n" | "no" => Ok(false),
-        _ => Err("say true or false"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -354,7 +343,7 @@ mod tests {
         Flags::command().debug_assert();
         let command = Flags::command();
         let known: Vec<&str> = command.get_arguments().filter_map(|arg| arg.get_long()).collect();
-        for flag in FLANNEL_FLAGS.iter().chain(FELIX_FLAGS) {
+        for flag in FLANNEL_FLAGS {
             assert!(known.contains(flag), "--{flag}");
         }
     }

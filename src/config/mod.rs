@@ -1,10 +1,11 @@
 //! What the command line and the environment ask for, checked.
 //!
 //! In reading order: [`argv`] makes Go-style arguments and variables into plain arguments, [`flags`] is the list
-//! of flags, [`datastore`] where desired state is, [`Config`] all that they mean.
+//! of flags, `felix` what they say in Felix's words, [`datastore`] where desired state is, [`Config`] all that they mean.
 
 pub mod argv;
 pub mod datastore;
+mod felix;
 pub mod flags;
 
 use std::net::{IpAddr, SocketAddr};
@@ -13,18 +14,19 @@ use std::time::Duration;
 
 use canal_control::agent::PolicyMode;
 use canal_control::datastore::etcd::OptionsError;
+use canal_control::felix::Local;
 use canal_control::flannel::RenewMargin;
 use canal_control::host::Wanted;
 use canal_control::model::flannel::Prefix;
 use canal_dataplane::flow::Quota;
 use canal_dataplane::limits::MAX_WORKERS;
-use canal_dataplane::spec::policy::{EndpointToHost, Established};
+use canal_dataplane::spec::policy::Established;
 use canal_dataplane::spec::{DscpMode, Settings, Timeouts};
 use clap::Parser;
 
 pub use datastore::{DatastoreChoice, DatastoreSettings};
 pub use flags::{DatastoreKind, LogFormat, LogLevel, PortChoice};
-use flags::{Dscp, EstablishedChoice, Flags, PolicyChoice, Switch, ToHost};
+use flags::{Dscp, EstablishedChoice, Flags, PolicyChoice, Switch};
 
 use crate::observe::journal::LogPolicy;
 
@@ -48,6 +50,8 @@ pub struct Machine {
     pub hostname: String,
     /// Cores this process may run on.
     pub cores: u32,
+    /// Variables of its environment, among them Felix's.
+    pub variables: Vec<(String, String)>,
 }
 
 /// A configuration that has been checked.
@@ -69,8 +73,6 @@ pub struct Config {
     pub ip_masq: bool,
     /// `/healthz` and `/readyz`; `None` = off.
     pub healthz: Option<SocketAddr>,
-    /// `/liveness` and `/readiness`; `None` = off.
-    pub health: Option<SocketAddr>,
     /// What the log is told of policy.
     pub log_policy: LogPolicy,
     /// Prometheus metrics; `None` = off.
@@ -91,6 +93,8 @@ pub struct Config {
     pub settings: Settings,
     /// Whether policy is enforced.
     pub policy: PolicyMode,
+    /// What is said on this host about Felix's settings.
+    pub felix: Local,
     /// Socket and lock.
     pub run_dir: PathBuf,
     /// What must survive a reboot.
@@ -186,16 +190,17 @@ impl Config {
         };
         in_range("flows", flags.flows as u64, *FLOWS.start() as u64, *FLOWS.end() as u64)?;
         let flow_quota = flow_quota(&flags, workers as usize)?;
+        let metrics = flags.metrics_addr.as_deref().map(metrics).transpose()?;
+        let felix = felix::local(&flags, metrics, machine)?;
         Ok(Self {
-            node_name: node_name(flags.nodename.as_deref(), machine)?,
+            node_name: node_name(flags.nodename.as_deref().or(felix.value("FelixHostname")), machine)?,
             wanted: wanted(&flags)?,
             datastore: datastore(&flags, &mut notes)?,
             prefix: flags.etcd_prefix.as_deref().map(Prefix::new).unwrap_or_default(),
             renew_margin: renew_margin(flags.subnet_lease_renew_margin)?,
             healthz: healthz(&flags)?,
-            health: health(&flags)?,
             log_policy: log_policy(&flags)?,
-            metrics: flags.metrics_addr.as_deref().map(metrics).transpose()?,
+            metrics,
             device: device(flags.device)?,
             subnet_file: flags.subnet_file,
             ip_masq: flags.ip_masq,
@@ -210,14 +215,9 @@ impl Config {
                     Dscp::Pipe => DscpMode::Pipe,
                     Dscp::Uniform => DscpMode::Uniform,
                 },
-                allow_encap_from_workloads: flags.allow_encap_from_workloads,
                 outer_checksum_v4: flags.outer_checksum,
                 tcp_loose: flags.tcp_loose,
                 timeouts: timeouts(&flags.flow_timeout)?,
-                endpoint_to_host: match flags.endpoint_to_host {
-                    ToHost::Accept | ToHost::Return => EndpointToHost::Accept,
-                    ToHost::Drop => EndpointToHost::Drop,
-                },
                 established: match flags.established {
                     EstablishedChoice::Keep => Established::Keep,
                     EstablishedChoice::Revalidate => Established::Revalidate,
@@ -231,7 +231,8 @@ impl Config {
             },
             run_dir: flags.run_dir,
             state_dir: flags.state_dir,
-            log_level: flags.log_level,
+            log_level: flags.log_level.unwrap_or(LogLevel::Info),
+            felix,
             log_format: flags.log_format,
             notes,
         })
@@ -381,19 +382,6 @@ fn healthz(flags: &Flags) -> Result<Option<SocketAddr>, ConfigError> {
     let ip: IpAddr =
         flags.healthz_ip.parse().map_err(|_| malformed("healthz-ip", &flags.healthz_ip, "an IP address"))?;
     Ok((flags.healthz_port != 0).then_some(SocketAddr::new(ip, flags.healthz_port)))
-}
-
-/// As with Felix, nothing is checked of an address that is not used.
-fn health(flags: &Flags) -> Result<Option<SocketAddr>, ConfigError> {
-    if !flags.health_enabled {
-        return Ok(None);
-    }
-    let ip = match flags.health_host.as_str() {
-        "localhost" => Ok(IpAddr::from([127, 0, 0, 1])),
-        text => text.parse().map_err(|_| malformed("health-host", text, "an IP address or localhost")),
-    };
-    in_range("health-port", flags.health_port.into(), 1, u16::MAX.into())?;
-    Ok(Some(SocketAddr::new(ip?, flags.health_port)))
 }
 
 fn log_policy(flags: &Flags) -> Result<LogPolicy, ConfigError> {

@@ -3,7 +3,7 @@ use canal_control::datastore::etcd::{ClientCertificate, EtcdOptions, TlsFiles, p
 use super::*;
 
 fn machine() -> Machine {
-    Machine { hostname: "Node-1\n".into(), cores: 8 }
+    Machine { hostname: "Node-1\n".into(), cores: 8, variables: vec![] }
 }
 
 fn parse_with(line: &str, environment: &[(&str, &str)]) -> Result<Command, ConfigError> {
@@ -38,7 +38,6 @@ fn nothing_given_means_a_single_host_on_its_own_directory() {
         renew_margin: RenewMargin::default(),
         ip_masq: false,
         healthz: None,
-        health: None,
         log_policy: LogPolicy { denied: false, denied_rate: 10 },
         metrics: None,
         port: PortChoice::Auto,
@@ -49,6 +48,7 @@ fn nothing_given_means_a_single_host_on_its_own_directory() {
         device: "canal0".into(),
         settings: Settings::default(),
         policy: PolicyMode::Auto,
+        felix: Local::default(),
         run_dir: "/run/canal".into(),
         state_dir: "/var/lib/canal".into(),
         log_level: LogLevel::Info,
@@ -146,11 +146,9 @@ fn our_own_flags_are_read() {
         Settings {
             outer_df: true,
             dscp: DscpMode::Uniform,
-            allow_encap_from_workloads: true,
             outer_checksum_v4: true,
             tcp_loose: true,
             timeouts,
-            endpoint_to_host: EndpointToHost::Drop,
             established: Established::Revalidate,
             ..Settings::default()
         }
@@ -159,6 +157,40 @@ fn our_own_flags_are_read() {
     assert_eq!((config.node_name.as_str(), config.device.as_str()), ("N.1", "can1"));
     assert_eq!(config.metrics, Some("0.0.0.0:9091".parse().unwrap()));
     assert_eq!((config.log_level, config.log_format), (LogLevel::Debug, LogFormat::Json));
+    let said: Vec<_> =
+        config.felix.flags.iter().map(|given| (given.setting, given.flag, given.value.as_str())).collect();
+    let expected = [
+        ("DefaultEndpointToHostAction", "endpoint-to-host", "Drop"),
+        ("AllowVXLANPacketsFromWorkloads", "allow-encap-from-workloads", "true"),
+        ("AllowIPIPPacketsFromWorkloads", "allow-encap-from-workloads", "true"),
+        ("LogSeverityScreen", "log-level", "Debug"),
+        ("PrometheusMetricsEnabled", "metrics-addr", "true"),
+        ("PrometheusMetricsHost", "metrics-addr", "0.0.0.0"),
+        ("PrometheusMetricsPort", "metrics-addr", "9091"),
+    ];
+    assert_eq!(said, expected);
+    let effective =
+        canal_control::felix::Config::of(&config.felix, "N.1", &canal_control::state::Calico::default());
+    assert_eq!(effective.complaints().count(), 0, "each flag says something that is understood");
+}
+
+#[test]
+fn felixs_variables_are_kept_and_name_the_node() {
+    let variables = [("FELIX_FELIXHOSTNAME", "other"), ("FELIX_HEALTHENABLED", "true"), ("HOME", "/")];
+    let machine = Machine {
+        variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+        ..machine()
+    };
+    let parse = |line: &str| {
+        let args = line.split_whitespace().map(str::to_owned);
+        match Config::parse(args, |_| None, &machine).unwrap() {
+            Command::Run(config) => *config,
+            Command::Version => panic!("version"),
+        }
+    };
+    let config = parse("");
+    assert_eq!((config.node_name.as_str(), config.felix.value("HealthEnabled")), ("other", Some("true")));
+    assert_eq!(parse("--nodename mine").node_name, "mine", "a flag goes first");
 }
 
 #[test]
@@ -283,16 +315,23 @@ fn the_manual_names_every_flag() {
 }
 
 #[test]
-fn felix_health_checks_are_asked_for_by_its_own_variables() {
+fn felix_health_checks_are_asked_for_by_its_own_variables_and_by_flags() {
+    let health = |line: &str, variables: &[(&str, &str)]| {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let machine = Machine { variables: variables.collect(), ..machine() };
+        let args = line.split_whitespace().map(str::to_owned);
+        let Ok(Command::Run(config)) = Config::parse(args, |_| None, &machine) else { panic!("{line}") };
+        let calico = canal_control::state::Calico::default();
+        canal_control::felix::Config::of(&config.felix, "n", &calico).values.health()
+    };
     let manifest = [("FELIX_HEALTHENABLED", "true")];
-    assert_eq!(config_with("", &manifest).health, Some("127.0.0.1:9099".parse().unwrap()));
+    assert_eq!(health("", &manifest), Some("127.0.0.1:9099".parse().unwrap()));
     let elsewhere =
         [("FELIX_HEALTHENABLED", "Yes"), ("FELIX_HEALTHHOST", "0.0.0.0"), ("FELIX_HEALTHPORT", "9199")];
-    assert_eq!(config_with("", &elsewhere).health, Some("0.0.0.0:9199".parse().unwrap()));
-    assert_eq!(config_with("--health-enabled=false", &elsewhere).health, None, "the flag wins");
+    assert_eq!(health("", &elsewhere), Some("0.0.0.0:9199".parse().unwrap()));
+    assert_eq!(health("--health-enabled=false", &elsewhere), None, "the flag wins");
     let flags = "--health-enabled --health-host ::1 --health-port 80";
-    assert_eq!(config(flags).health, Some("[::1]:80".parse().unwrap()));
-    assert_eq!(config("--health-host nonsense").health, None);
+    assert_eq!(health(flags, &elsewhere), Some("[::1]:80".parse().unwrap()));
     assert!(refusal("--health-enabled --health-host nonsense").contains("localhost"));
     assert!(refusal("--health-enabled --health-port 0").contains("between 1 and 65535"));
 }

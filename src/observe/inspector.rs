@@ -120,6 +120,7 @@ impl Inspector {
                 let workers = self.workers.iter().map(|worker| &*worker.counters);
                 Reply::Generation(views::generation(&self.tables(), workers))
             }
+            Request::Config => Reply::Config(views::config(&self.control.felix.borrow())),
             Request::Status => Reply::Status(Box::new(self.status_now().await)),
             Request::Enforced { revision, patience_ms } => {
                 let patience = Duration::from_millis(patience_ms.min(MAX_PATIENCE_MS));

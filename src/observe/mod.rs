@@ -15,6 +15,7 @@ pub mod health;
 pub mod http;
 pub mod inspector;
 pub mod journal;
+pub mod listener;
 pub mod metrics;
 pub mod names;
 pub mod policy_views;

@@ -51,6 +51,6 @@ pub fn decider(decider: &Decider) -> DeciderView {
         Decider::TierEnd(tier) => {
             DeciderView { tier: Some(tier.to_string()), text, ..DeciderView::default() }
         }
-        Decider::End => DeciderView { text, ..DeciderView::default() },
+        Decider::End | Decider::Failsafe => DeciderView { text, ..DeciderView::default() },
     }
 }

@@ -82,6 +82,8 @@ pub enum Request {
     Workers,
     /// Which tables are in force.
     Generation,
+    /// Felix's settings: what they are, who said so, and what comes of them.
+    Config,
     /// Is the daemon well?
     Status,
     /// Does every worker enforce this revision? Answered when it does, when it cannot, or after `patience_ms`.
@@ -123,6 +125,7 @@ pub enum Reply {
     Drops(Vec<DropView>),
     Workers(Vec<WorkerView>),
     Generation(GenerationView),
+    Config(Vec<SettingView>),
     Status(Box<StatusView>),
     Enforced(EnforcedView),
     Trace(Box<Report>),
@@ -356,6 +359,21 @@ pub struct GenerationView {
     pub complete: bool,
     /// Seen by each worker.
     pub workers: Vec<u64>,
+}
+
+/// One of Felix's settings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingView {
+    /// As Felix calls it.
+    pub name: String,
+    /// What was said.
+    pub value: String,
+    /// By whom: `default`, `FelixConfiguration default`, `FelixConfiguration node.…`, the name of a variable, or a flag.
+    pub source: String,
+    /// `obeyed`, `invalid` (the default is obeyed) or `meaningless` (there is nothing here that it is about).
+    pub effect: String,
+    /// Why it is not obeyed.
+    pub why: Option<String>,
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use canal_control::agent::{Observer, Published};
+use canal_control::felix::{Config, Local};
+use canal_control::state::Calico;
 use canal_control::status::Status;
 use canal_dataplane::counters::Counter;
 use canal_dataplane::net::HashSeed;
@@ -64,7 +66,9 @@ fn start(endpoints: u32, patience: Patience) -> Daemon {
     let (status, statuses) =
         watch::channel(Status { ready: true, published_generation: 3, ..Status::default() });
     let (specs, published) = watch::channel(Published { generation: 3, spec });
-    let (control, _asks) = Observer::new(statuses, published);
+    let settings = Config::of(&Local::default(), "n1", &Calico::default());
+    let (_, felix) = watch::channel(Arc::new(settings));
+    let (control, _asks) = Observer::new(statuses, published, felix);
     let (handle, worker) = Fake::new(0);
     worker.sees(3);
     let policy = LogPolicy { denied: false, denied_rate: 1 };

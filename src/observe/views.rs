@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use canal_control::felix::{Config, Effect, Setting};
 use canal_dataplane::counters::Counters;
 use canal_dataplane::flow::{Action, Census, FlowInfo, State};
 use canal_dataplane::offload::Caps;
@@ -16,9 +17,28 @@ use ipnetwork::IpNetwork;
 
 use super::protocol::{
     CensusView, DropView, EndpointView, FdbView, FlowView, GenerationView, PortView, RouteView, RulingView,
-    VerdictsView, VtepView, WorkerView,
+    SettingView, VerdictsView, VtepView, WorkerView,
 };
 use super::{names, policy_views};
+
+/// Felix's settings.
+pub fn config(config: &Config) -> Vec<SettingView> {
+    let view = |setting: &Setting| {
+        let (effect, why) = match setting.effect {
+            Effect::Obeyed => ("obeyed", None),
+            Effect::Invalid(expected) => ("invalid", Some(format!("not {expected}; the default counts"))),
+            Effect::Meaningless(why) => ("meaningless", Some(why.to_owned())),
+        };
+        SettingView {
+            name: setting.name.clone(),
+            value: setting.value.clone(),
+            source: setting.source.to_string(),
+            effect: effect.to_owned(),
+            why,
+        }
+    };
+    config.settings.iter().map(view).collect()
+}
 
 /// Local workloads, in the spec's order.
 pub fn endpoints(spec: &NodeSpec) -> Vec<EndpointView> {

@@ -86,8 +86,9 @@ impl CalicoFollower {
         }
     }
 
-    /// Takes in what has changed. A datastore that is not ready is not an empty one: what was in force stays.
-    pub(super) fn follow(&mut self, state: &State, picture: Picture, altered: &Altered) {
+    /// Takes in what has changed, unless it is of no use. A datastore that is not ready is not an empty one: what was in
+    /// force stays.
+    pub(super) fn follow(&mut self, state: &State, picture: Picture, altered: &Altered) -> bool {
         let calico = state.calico();
         self.cluster = ClusterStatus {
             nodes: calico.nodes().len(),
@@ -100,7 +101,7 @@ impl CalicoFollower {
         let restored = picture == Picture::Held && !self.fed;
         if picture == Picture::Partial || (calico.ready() == Some(false) && !restored) {
             self.behind = true;
-            return;
+            return false;
         }
         if std::mem::take(&mut self.behind) || altered.everything {
             sync(&mut self.graph, calico);
@@ -114,6 +115,7 @@ impl CalicoFollower {
         if first || self.enforced != before {
             tracing::info!(enforced = self.enforced, mode = ?self.mode, "policy");
         }
+        true
     }
 
     /// Without a complete picture nothing passes.

@@ -16,6 +16,10 @@ mod feeds;
 
 mod calico;
 
+mod felix;
+
+mod reporting;
+
 mod hold;
 
 mod saved;
@@ -44,10 +48,12 @@ pub use keeper::Clock;
 
 use crate::datastore::{Datastore, Revision};
 use crate::edge::Edge;
+use crate::felix::{Config, Local};
 use crate::flannel::{JoinError, RenewMargin};
 use crate::host::{SelectError, Wanted};
 use crate::model::flannel::mtu::MtuTooSmall;
 use crate::model::flannel::{BackendError, Prefix};
+use crate::state::Calico;
 use crate::status::Status;
 
 use feeds::Feeds;
@@ -68,6 +74,8 @@ pub struct Options {
     pub settings: Settings,
     /// Whether policy is enforced.
     pub policy: PolicyMode,
+    /// What is said on this host about Felix's settings.
+    pub felix: Local,
     /// `--subnet-file`.
     pub subnet_file: PathBuf,
     /// Where our tunnel end points' addresses are kept.
@@ -115,6 +123,8 @@ pub struct Observer {
     pub status: watch::Receiver<Status>,
     /// What was published last; the default value before anything was.
     pub specs: watch::Receiver<Published>,
+    /// Felix's settings in force.
+    pub felix: watch::Receiver<Arc<Config>>,
     asked: watch::Sender<Revision>,
 }
 
@@ -123,9 +133,10 @@ impl Observer {
     pub fn new(
         status: watch::Receiver<Status>,
         specs: watch::Receiver<Published>,
+        felix: watch::Receiver<Arc<Config>>,
     ) -> (Self, watch::Receiver<Revision>) {
         let (asked, asks) = watch::channel(0);
-        (Self { status, specs, asked }, asks)
+        (Self { status, specs, felix, asked }, asks)
     }
 
     /// Asks the datastore whether everything up to `revision` has been read, where that is not known. The answer shows
@@ -146,6 +157,7 @@ pub struct Agent {
     clock: Clock,
     status: watch::Sender<Status>,
     specs: watch::Sender<Published>,
+    felix: watch::Sender<Arc<Config>>,
     asked: watch::Receiver<Revision>,
 }
 
@@ -160,9 +172,11 @@ impl Agent {
     ) -> (Self, Observer) {
         let (status, statuses) = watch::channel(Status { datastore: store.describe(), ..Status::default() });
         let (specs, published) = watch::channel(Published::default());
-        let (observer, asked) = Observer::new(statuses, published);
+        let config = Config::of(&options.felix, &options.nodename, &Calico::default());
+        let (felix, settings) = watch::channel(Arc::new(config));
+        let (observer, asked) = Observer::new(statuses, published, settings);
         let clock: Clock = Arc::new(crate::flannel::renewal::boot_time);
-        let agent = Self { options, store, host, edge, publisher, clock, status, specs, asked };
+        let agent = Self { options, store, host, edge, publisher, clock, status, specs, felix, asked };
         (agent, observer)
     }
 

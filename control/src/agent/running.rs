@@ -4,24 +4,28 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use canal_dataplane::spec::{NodeSpec, Settings};
+use canal_dataplane::port::IfIndex;
+use canal_dataplane::spec::NodeSpec;
 use canal_dataplane::tables::compile;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::calico::CalicoFollower;
+use super::calico::{CalicoFollower, Picture};
 use super::enter::Entered;
 use super::feeds::Feeds;
+use super::felix::FelixFollower;
 use super::hold::Hold;
 use super::host::Host;
 use super::keeper::{Keeper, LeaseReport, Wish};
 use super::on_link::OnLink;
+use super::reporting::Reporting;
 use super::saved::Saver;
-use super::{Agent, Published};
+use super::{Agent, Options, Published};
 use crate::datastore::syncer::SyncStatus;
 use crate::datastore::{Revision, Unusable};
 use crate::edge::{EdgePlan, EdgeReport};
+use crate::felix::Values;
 use crate::flannel::acquire::compatible;
 use crate::flannel::join::lease_value;
 use crate::flannel::{Identity, SubnetEnv};
@@ -62,8 +66,8 @@ impl Joined {
         external: &'a External,
         host: &'a HostView,
         on_link: &'a BTreeSet<std::net::IpAddr>,
-        device: &'a str,
-        settings: Settings,
+        options: &'a Options,
+        felix: &'a Values,
     ) -> NodeFacts<'a> {
         NodeFacts {
             config: &self.config,
@@ -73,14 +77,21 @@ impl Joined {
             identity: self.identity,
             host,
             on_link,
-            device,
-            settings,
+            device: &options.device,
+            settings: options.settings,
+            felix,
         }
     }
 }
 
 /// A task that ends with its owner.
-struct Task(JoinHandle<()>);
+pub(super) struct Task(JoinHandle<()>);
+
+impl Task {
+    pub(super) fn spawn(work: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(work))
+    }
+}
 
 impl Drop for Task {
     fn drop(&mut self) {
@@ -92,6 +103,8 @@ impl Drop for Task {
 #[derive(Default)]
 pub(super) struct Steering {
     applied: Option<EdgePlan>,
+    /// Interfaces of workloads whose packets are ours.
+    workloads: BTreeSet<IfIndex>,
     pub(super) trouble: Vec<String>,
     pub(super) underlay_works: bool,
     retry_at: Option<Instant>,
@@ -131,6 +144,8 @@ pub(super) struct Running {
     pub(super) published: Option<Arc<NodeSpec>>,
     pub(super) applied: ApplyStatus,
     pub(super) calico: CalicoFollower,
+    felix: FelixFollower,
+    reporting: Reporting,
     /// Not to act again before.
     pause_until: Instant,
     pub(super) complaints: Vec<Complaint>,
@@ -182,6 +197,8 @@ impl Running {
         let (device_sender, device_trouble) = watch::channel(None);
         let saver = Saver::new(agent.options.snapshot_file.clone(), agent.store.describe());
         let calico = CalicoFollower::new(&agent.options.nodename, agent.options.policy);
+        let felix = FelixFollower::new(&agent.options.felix, &agent.options.nodename);
+        let reporting = Reporting::start(&agent.store, &agent.options.nodename, agent.options.seed);
         let nothing = Desired {
             device: agent.options.device.clone(),
             mtu: 0,
@@ -202,7 +219,7 @@ impl Running {
             on_link: OnLink::default(),
             wishes,
             reports,
-            _keeper: Task(tokio::spawn(keeper.run())),
+            _keeper: Task::spawn(keeper.run()),
             network: feeds.network_condition(),
             unusable: feeds.unusable(),
             network_error: None,
@@ -211,6 +228,8 @@ impl Running {
             published: None,
             applied: ApplyStatus::default(),
             calico,
+            felix,
+            reporting,
             pause_until: Instant::now(),
             complaints: Vec::new(),
             superseded: BTreeSet::new(),
@@ -264,6 +283,7 @@ impl Running {
             self.applied.total_us += begin.elapsed().as_micros() as u64;
         }
         self.put_in_force(revision, complete);
+        self.tell_reporter();
         self.write_subnet_file();
         // What is held is saved already, and what is there now is not the whole of it.
         let whole = self.feeds.hold.is_none();
@@ -326,15 +346,24 @@ impl Running {
     async fn resolve(&mut self) -> (NodeSpec, Desired, EdgePlan) {
         let (altered, picture) = (self.feeds.take_altered(), self.feeds.picture());
         let state = self.feeds.effective();
-        self.calico.follow(&state, picture, &altered);
+        let taken = self.calico.follow(&state, picture, &altered);
+        if taken && self.felix.follow(state.calico()) {
+            self.agent.felix.send_replace(Arc::clone(self.felix.config()));
+        }
+        if taken {
+            let in_use = state.calico().ready() == Some(true);
+            self.reporting.set(in_use.then(|| self.felix.config().values.reports.clone()));
+        }
         let view = self.views.borrow().clone();
         let host: &dyn Host = &*self.agent.host;
         let on_link = self.on_link.update(host, &self.external, &self.joined.backend, &state).await;
         let options = &self.agent.options;
-        let facts = self.joined.facts(&self.external, &view, &on_link, &options.device, options.settings);
+        let felix = &self.felix.config().values;
+        let facts = self.joined.facts(&self.external, &view, &on_link, options, felix);
         let Resolved { spec, complaints, superseded } = resolve(&state, &facts, self.calico.policy());
         let (wanted, plan) = (desired(&facts, &spec), edge_plan(&facts, &spec));
-        self.complaints = self.joined.duplicate.iter().cloned().chain(complaints).collect();
+        let own = self.joined.duplicate.iter().cloned();
+        self.complaints = own.chain(self.felix.config().complaints()).chain(complaints).collect();
         self.superseded = superseded;
         (spec, wanted, plan)
     }
@@ -374,6 +403,13 @@ impl Running {
         self.in_force = Some(InForce { revision, complete, generation, since });
     }
 
+    /// What an older state says of workloads is nothing to report.
+    fn tell_reporter(&self) {
+        if let Some(spec) = self.published.as_ref().filter(|_| self.feeds.picture() == Picture::Live) {
+            self.reporting.observe(spec, &self.views.borrow(), &self.steering.workloads);
+        }
+    }
+
     /// The first time waits for the outcome, so that the node is not called ready before; later `keep` does it.
     async fn configure_device(&mut self, wanted: Desired) {
         let wanted = Arc::new(wanted);
@@ -389,7 +425,7 @@ impl Running {
         sender.send_replace(device_trouble(&host::reconcile(self.agent.host.kernel(), &wanted).await));
         let (host, desired, views) =
             (Arc::clone(&self.agent.host), self.desired.subscribe(), self.agent.host.views());
-        self.device_keeper = Some(Task(tokio::spawn(async move {
+        self.device_keeper = Some(Task::spawn(async move {
             let report = |outcome: &_| {
                 let trouble = device_trouble(outcome);
                 sender.send_if_modified(|current| {
@@ -399,7 +435,7 @@ impl Running {
                 });
             };
             keep(host.kernel(), desired, views, report).await;
-        })));
+        }));
     }
 
     async fn steer(&mut self, plan: EdgePlan) {
@@ -409,7 +445,8 @@ impl Running {
             return;
         }
         match self.agent.edge.apply(&plan).await {
-            Ok(EdgeReport { workloads: _, failed }) => {
+            Ok(EdgeReport { workloads, failed }) => {
+                steering.workloads = workloads;
                 steering.underlay_works = !failed.iter().any(|failure| failure.underlay);
                 let name = |ifindex| {
                     let view = self.views.borrow();
@@ -437,7 +474,8 @@ impl Running {
         }
         let view = self.views.borrow().clone();
         let (options, on_link) = (&self.agent.options, BTreeSet::new());
-        let facts = self.joined.facts(&self.external, &view, &on_link, &options.device, options.settings);
+        let felix = &self.felix.config().values;
+        let facts = self.joined.facts(&self.external, &view, &on_link, options, felix);
         // Too small an underlay is complained of elsewhere; what the file says stays.
         let Ok(mtu) = facts.mtu() else { return };
         let env = SubnetEnv::new(&self.joined.config, &self.joined.subnets, mtu, options.ip_masq);

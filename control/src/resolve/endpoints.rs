@@ -89,6 +89,9 @@ impl<'b> Attach<'_, 'b> {
 
     /// The link, if it exists and a workload may have it. A typing error here must not cut the host off its network.
     fn interface(&mut self, key: &'b WorkloadKey, name: &'b str) -> Result<Option<&Link>, NotIts> {
+        if !self.node.felix.is_workload_interface(name) {
+            return Err(NotIts::Prefix(name.to_owned()));
+        }
         if let Some(holder) = self.interfaces.get(name) {
             return Err(NotIts::Interface(name.to_owned(), holder.to_string()));
         }
@@ -129,6 +132,10 @@ impl<'b> Attach<'_, 'b> {
 enum NotIts {
     #[error("the interface {0} is already that of {1}; this endpoint is not attached")]
     Interface(String, String),
+    #[error(
+        "the interface {0} does not begin as Felix's InterfacePrefix says; this endpoint is not attached"
+    )]
+    Prefix(String),
     #[error("the interface {0} is the host's own; this endpoint is not attached")]
     HostInterface(String),
     #[error("{0} is no address for a workload; ignored")]

@@ -25,7 +25,8 @@ pub(super) fn host_endpoints(
     for (name, resolved) in &resolution.host_endpoints {
         let interfaces = match resolved.endpoint.interface.as_str() {
             "" => interfaces_of(resolved, node),
-            interface => vec![interface],
+            interface if node.felix.is_host_interface(interface) => vec![interface],
+            _ => Vec::new(),
         };
         let mut stands = false;
         for interface in interfaces {
@@ -62,7 +63,7 @@ fn interfaces_of<'a>(resolved: &ResolvedHost, node: &NodeFacts<'a>) -> Vec<&'a s
         let addresses = host.addresses.iter().filter(|address| address.ifindex == link.index);
         addresses.into_iter().any(|address| resolved.endpoint.expected_ips.contains(&address.net.ip()))
     };
-    let own = |link: &&Link| link.name == node.device;
+    let own = |link: &&Link| link.name == node.device || !node.felix.is_host_interface(&link.name);
     let mut names: Vec<&str> = host
         .links
         .iter()

@@ -20,12 +20,14 @@ mod peers;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use canal_dataplane::spec::policy::Failsafes;
 use canal_dataplane::spec::{LocalVtep, NodeSpec, Route, Settings, Via, Vxlan};
 use canal_dataplane::verdict::DropReason;
 use ipnetwork::IpNetwork;
 
 pub use outward::{desired, edge_plan};
 
+use crate::felix::Values;
 use crate::flannel::identity::Identity;
 use crate::host::select::External;
 use crate::host::view::{Address, HostView, Scope};
@@ -57,6 +59,8 @@ pub struct NodeFacts<'a> {
     pub device: &'a str,
     /// How packets are treated, as the operator wants it.
     pub settings: Settings,
+    /// Felix's settings, which go before those.
+    pub felix: &'a Values,
 }
 
 /// What may pass between workloads.
@@ -158,7 +162,7 @@ pub fn resolve(state: &State, node: &NodeFacts<'_>, policy: Policy<'_>) -> Resol
     routes.sort_unstable();
     let spec = NodeSpec {
         revision: u64::try_from(state.revision()).unwrap_or(0),
-        settings: node.settings,
+        settings: node.felix.over(node.settings),
         vxlan: vxlan(node, &mut complaints),
         host_addresses: host_addresses.into_iter().collect(),
         gateway_v4: node.tunnel_v4().or(node.external.v4),
@@ -168,6 +172,10 @@ pub fn resolve(state: &State, node: &NodeFacts<'_>, policy: Policy<'_>) -> Resol
         routes,
         direct_sources: peers.direct_sources,
         sets,
+        failsafes: match host_endpoints.is_empty() {
+            true => Failsafes::default(),
+            false => node.felix.failsafes.clone(),
+        },
         host_endpoints,
     };
     complaints.sort_unstable();

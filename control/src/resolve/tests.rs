@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use canal_dataplane::net::{Mac, Vni};
-use canal_dataplane::spec::policy::EndpointPolicy;
+use canal_dataplane::spec::policy::{EndpointPolicy, EndpointToHost};
 use canal_dataplane::spec::{Endpoint, Vtep};
 use canal_dataplane::verdict::DropReason::{UnassignedAddress, UnresolvedVtep};
 use proptest::prelude::*;
@@ -30,6 +30,7 @@ struct World {
     external: External,
     host: HostView,
     on_link: BTreeSet<IpAddr>,
+    felix: Values,
     revision: Revision,
 }
 
@@ -66,6 +67,7 @@ impl World {
             external,
             host,
             on_link: BTreeSet::new(),
+            felix: Values::default(),
             revision: 1,
         };
         world.put("/coreos.com/network/config", config);
@@ -113,6 +115,7 @@ impl World {
             on_link: &self.on_link,
             device: "canal0",
             settings: Settings { outer_df: true, ..Settings::default() },
+            felix: &self.felix,
         })
     }
 
@@ -533,4 +536,24 @@ proptest! {
         addresses.dedup();
         prop_assert_eq!((interfaces.len(), addresses.len()), counts);
     }
+}
+
+#[test]
+fn felixs_settings_go_before_the_operators_and_say_whose_an_interface_is() {
+    let mut world = World::new(VXLAN);
+    world.workload("a", "cali1", r#""10.244.1.2/32""#);
+    world.workload("b", "tap1", r#""10.244.1.3/32""#);
+    world.felix.endpoint_to_host = EndpointToHost::Drop;
+    world.felix.vxlan_from_workloads = true;
+    let Resolved { spec, complaints, .. } = world.resolve();
+    assert_eq!((spec.settings.endpoint_to_host, spec.settings.outer_df), (EndpointToHost::Drop, true));
+    assert!(spec.settings.allow_vxlan_from_workloads && !spec.settings.allow_ipip_from_workloads);
+    assert_eq!(spec.failsafes, Failsafes::default(), "there is no host endpoint that they are for");
+    assert_eq!(complaints, []);
+    world.felix.interface_prefixes = vec!["tap".into()];
+    let Resolved { spec, complaints, .. } = world.resolve();
+    let indices: Vec<_> = spec.endpoints.iter().map(|endpoint| endpoint.ifindex.is_some()).collect();
+    assert_eq!(indices, [false, false], "neither exists, and one may not");
+    assert_eq!(complaints.len(), 1);
+    assert!(complaints[0].sentence.contains("cali1") && complaints[0].sentence.contains("InterfacePrefix"));
 }

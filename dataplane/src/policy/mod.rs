@@ -6,6 +6,7 @@
 
 mod explain;
 mod facts;
+mod failsafe;
 mod host;
 mod judge;
 mod log;
@@ -22,7 +23,9 @@ use crate::spec::policy::{Action, Origin, OriginKind, PolicyDirection};
 pub use explain::{Explanation, Step, explain};
 pub(crate) use facts::Shape;
 pub use facts::{Facts, Transport};
-pub use host::{Passage, judge_host, judge_untracked};
+pub(crate) use failsafe::peer;
+pub use failsafe::{is_spared, is_spared_untracked};
+pub use host::{HostSide, Passage, judge_host, judge_untracked};
 pub use judge::{Judge, Question, Ruling};
 pub use log::{Event, Log, Record};
 pub use matching::{Criterion, End, Mismatch, check};
@@ -60,6 +63,8 @@ pub enum Decider {
     TierEnd(Arc<str>),
     /// The end of the profiles, or of a list that has none.
     End,
+    /// One of the ports that policy of the host never closes.
+    Failsafe,
 }
 
 /// Names a rule for people.
@@ -91,6 +96,7 @@ impl fmt::Display for Decider {
             Self::Rule(rule) => rule.fmt(f),
             Self::TierEnd(tier) => write!(f, "end of tier {tier}"),
             Self::End => f.write_str("end of the profiles"),
+            Self::Failsafe => f.write_str("failsafe port"),
         }
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::spec::policy::{
-    HostPolicy, Icmp, IpSet, Members, PolicyList, Ports, Rule, RuleSet, Side, Tier, TierEnd,
+    Failsafe, Failsafes, HostPolicy, Icmp, IpSet, Members, PolicyList, Ports, Rule, RuleSet, Side, Tier,
+    TierEnd,
 };
 
 const TCP: u8 = 6;
@@ -190,16 +191,48 @@ fn only_the_normal_list_of_a_host_endpoint_denies_at_its_end() {
         normal: Arc::default(),
     };
     let passage = |forwarded| Passage { original: None, forwarded, workload_interface: false };
+    let none = Failsafes::default();
+    let side = |policy| HostSide { policy, direction: PolicyDirection::Ingress, failsafes: &none };
     for policy in [&empty, &some] {
-        assert_eq!(judge_untracked(policy, &[], &web()).outcome, Outcome::Undecided);
-        assert_eq!(judge_host(policy, &[], &web(), passage(true)).outcome, Outcome::Allowed);
-        assert_eq!(judge_host(policy, &[], &web(), passage(false)).outcome, Outcome::Denied);
+        assert_eq!(judge_untracked(side(policy), &[], &web()).outcome, Outcome::Undecided);
+        assert_eq!(judge_host(side(policy), &[], &web(), passage(true)).outcome, Outcome::Allowed);
+        assert_eq!(judge_host(side(policy), &[], &web(), passage(false)).outcome, Outcome::Denied);
     }
     let udp = Facts { protocol: 17, ..web() };
-    assert_eq!(judge_untracked(&some, &[], &udp).outcome, Outcome::Denied);
-    assert_eq!(judge_host(&some, &[], &udp, passage(true)).outcome, Outcome::Denied);
-    let forward = HostPolicy { forward: list(vec![]), ..empty };
-    assert_eq!(judge_host(&forward, &[], &web(), passage(true)).outcome, Outcome::Denied);
+    assert_eq!(judge_untracked(side(&some), &[], &udp).outcome, Outcome::Denied);
+    assert_eq!(judge_host(side(&some), &[], &udp, passage(true)).outcome, Outcome::Denied);
+    let forward = HostPolicy { forward: list(vec![]), ..HostPolicy::default() };
+    assert_eq!(judge_host(side(&forward), &[], &web(), passage(true)).outcome, Outcome::Denied);
+}
+
+#[test]
+fn failsafe_ports_go_before_every_list_of_a_host_endpoint_but_the_forward_one() {
+    let deny = Arc::new(PolicyList {
+        tiers: vec![tier("t", TierEnd::Deny, vec![any(Action::Deny)])],
+        profiles: vec![],
+    });
+    let [untracked, pre_dnat, forward, normal] = std::array::from_fn(|_| Arc::clone(&deny));
+    let policy = HostPolicy { untracked, pre_dnat, forward, normal };
+    let port = |port| Failsafe { protocol: TCP, port, net: None };
+    let failsafes = Failsafes { inbound: vec![port(80)], outbound: vec![port(1000)] };
+    let side = HostSide { policy: &policy, direction: PolicyDirection::Ingress, failsafes: &failsafes };
+    let passage = |original, forwarded| Passage { original, forwarded, workload_interface: false };
+    let said = |judgement: Judgement| (judgement.outcome, judgement.decider);
+    let spared = |outcome| (outcome, Decider::Failsafe);
+    assert_eq!(said(judge_untracked(side, &[], &web())), spared(Outcome::Undecided), "tracked all the same");
+    assert_eq!(said(judge_host(side, &[], &web(), passage(None, false))), spared(Outcome::Allowed));
+    assert_eq!(
+        judge_host(side, &[], &web(), passage(None, true)).outcome,
+        Outcome::Denied,
+        "not for the host"
+    );
+    // Before translation it was for another port, which nothing keeps open.
+    let original = Some((web().destination, 81));
+    assert_eq!(judge_host(side, &[], &web(), passage(original, false)).outcome, Outcome::Denied);
+    // The answer to something the host sent: connections are known from the second list on.
+    let answer = Facts { transport: Transport::Ports(1000, 5000), ..web() };
+    assert_eq!(said(judge_untracked(side, &[], &answer)), spared(Outcome::Undecided));
+    assert_eq!(judge_host(side, &[], &answer, passage(None, false)).outcome, Outcome::Denied);
 }
 
 #[test]

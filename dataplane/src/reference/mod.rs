@@ -356,8 +356,9 @@ fn sender<'a>(
         Ingress::Workload(ifindex) => {
             let endpoint = endpoint(spec, ifindex).ok_or(DropReason::UnknownInterface)?;
             owned(&endpoint.networks)?;
-            let encapsulated = speaks_vxlan(spec, ip) || ip.protocol == 4;
-            if encapsulated && !spec.settings.allow_encap_from_workloads {
+            let vxlan = speaks_vxlan(spec, ip) && !spec.settings.allow_vxlan_from_workloads;
+            let ip_in_ip = ip.protocol == 4 && !spec.settings.allow_ipip_from_workloads;
+            if vxlan || ip_in_ip {
                 return Err(DropReason::EncapFromWorkload);
             }
             Ok(Sender::Workload(endpoint))

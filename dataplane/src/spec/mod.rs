@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 
-use self::policy::{EndpointPolicy, EndpointToHost, Established, HostEndpoint, IpSet};
+use self::policy::{EndpointPolicy, EndpointToHost, Established, Failsafes, HostEndpoint, IpSet};
 
 pub use self::timeouts::Timeouts;
 use crate::net::{Mac, Vni};
@@ -47,6 +47,8 @@ pub struct NodeSpec {
     pub sets: Vec<Arc<IpSet>>,
     /// The host's own interfaces, sorted by name.
     pub host_endpoints: Vec<HostEndpoint>,
+    /// What host endpoints leave open.
+    pub failsafes: Failsafes,
 }
 
 /// Behaviour of the whole node.
@@ -58,8 +60,10 @@ pub struct Settings {
     pub outer_ttl: u8,
     /// DSCP treatment (RFC 2983).
     pub dscp: DscpMode,
-    /// Let workloads speak VXLAN and IP-in-IP themselves (Calico's allowVXLANPacketsFromWorkloads and twin).
-    pub allow_encap_from_workloads: bool,
+    /// Let workloads speak VXLAN themselves (Calico's allowVXLANPacketsFromWorkloads).
+    pub allow_vxlan_from_workloads: bool,
+    /// Let workloads speak IP-in-IP themselves (Calico's allowIPIPPacketsFromWorkloads).
+    pub allow_ipip_from_workloads: bool,
     /// Send a UDP checksum over IPv4, too. Zero is legal there (RFC 7348 §5) and spares summing.
     pub outer_checksum_v4: bool,
     /// Packets from workloads to this host, once egress policy has let them pass.
@@ -81,7 +85,8 @@ impl Default for Settings {
             outer_df: false,
             outer_ttl: 64,
             dscp: DscpMode::Pipe,
-            allow_encap_from_workloads: false,
+            allow_vxlan_from_workloads: false,
+            allow_ipip_from_workloads: false,
             outer_checksum_v4: false,
             endpoint_to_host: EndpointToHost::default(),
             established: Established::default(),

@@ -225,6 +225,26 @@ pub struct HostPolicy {
     pub normal: Arc<PolicyList>,
 }
 
+/// Ports of the host that its endpoints' policy never closes, so that a mistake in it can be mended.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Failsafes {
+    /// Of what the host receives, by the port it is sent to. Sorted.
+    pub inbound: Vec<Failsafe>,
+    /// Of what the host sends, by the port it is sent to. Sorted.
+    pub outbound: Vec<Failsafe>,
+}
+
+/// One such port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Failsafe {
+    /// IP protocol: TCP, UDP or SCTP.
+    pub protocol: u8,
+    /// The port.
+    pub port: u16,
+    /// Only for others with these addresses.
+    pub net: Option<IpNetwork>,
+}
+
 /// Calico's DefaultEndpointToHostAction: what becomes of packets from a workload to its own host that policy has let pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum EndpointToHost {

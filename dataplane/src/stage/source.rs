@@ -99,7 +99,7 @@ fn of_workload(headers: &Headers, ifindex: IfIndex, tables: &Tables) -> Result<u
 /// May a workload send packets like this?
 #[inline(always)]
 fn allowed(headers: &Headers, index: u32, tables: &Tables) -> Result<Source, DropReason> {
-    if is_encapsulation(headers, tables) && !tables.settings.allow_encap_from_workloads {
+    if is_forbidden_encapsulation(headers, tables) {
         return Err(DropReason::EncapFromWorkload);
     }
     Ok(Source::Endpoint(index))
@@ -151,12 +151,16 @@ fn is_martian(headers: &Headers) -> bool {
     }
 }
 
-/// VXLAN to our overlay's port, or IP in IP: a workload that speaks it could inject packets into other nodes.
+/// VXLAN to our overlay's port, or IP in IP, unless it is allowed: a workload that speaks it could inject packets into
+/// other nodes.
 #[inline(always)]
-fn is_encapsulation(headers: &Headers, tables: &Tables) -> bool {
+fn is_forbidden_encapsulation(headers: &Headers, tables: &Tables) -> bool {
     match headers.protocol() {
-        UDP => tables.vxlan.is_some_and(|vxlan| headers.destination_port == vxlan.port),
-        IPIP => true,
+        UDP => {
+            tables.vxlan.is_some_and(|vxlan| headers.destination_port == vxlan.port)
+                && !tables.settings.allow_vxlan_from_workloads
+        }
+        IPIP => !tables.settings.allow_ipip_from_workloads,
         _ => false,
     }
 }

@@ -12,8 +12,8 @@ use super::world::pod;
 use crate::policy::{Facts, Transport};
 use crate::spec::NodeSpec;
 use crate::spec::policy::{
-    Action, EndpointPolicy, Family, HostEndpoint, HostPolicy, Icmp, IpSet, Members, Origin, OriginKind,
-    PolicyDirection, PolicyList, Ports, Rule, RuleSet, SetId, Side, Tier, TierEnd,
+    Action, EndpointPolicy, Failsafe, Failsafes, Family, HostEndpoint, HostPolicy, Icmp, IpSet, Members,
+    Origin, OriginKind, PolicyDirection, PolicyList, Ports, Rule, RuleSet, SetId, Side, Tier, TierEnd,
 };
 
 /// Sets of addresses that rules may name, and sets of ports.
@@ -217,12 +217,30 @@ pub fn host_endpoints(e: &mut Entropy<'_>) -> Vec<HostEndpoint> {
     (0..e.below(3)).map(|number| endpoint(number, e)).collect()
 }
 
+/// Any ports that stay open, among those that packets here have.
+pub fn failsafes(e: &mut Entropy<'_>) -> Failsafes {
+    let mut list = || {
+        let count = e.below(4);
+        let mut failsafes: Vec<Failsafe> = (0..count)
+            .map(|_| Failsafe {
+                protocol: e.pick(&PROTOCOLS),
+                port: e.pick(&PORTS),
+                net: e.one_in(2).then(|| network(e)),
+            })
+            .collect();
+        failsafes.sort_unstable();
+        failsafes
+    };
+    Failsafes { inbound: list(), outbound: list() }
+}
+
 /// Changes one thing about policy; the rest keeps its place in memory.
 pub fn change(spec: &mut NodeSpec, e: &mut Entropy<'_>) {
     let count = spec.endpoints.len();
     match e.below(8) {
         0 => spec.sets = sets(e),
         1..=3 => change_sets(&mut spec.sets, e),
+        4 if e.one_in(2) => spec.failsafes = failsafes(e),
         4 => spec.host_endpoints = host_endpoints(e),
         _ if count == 0 => {}
         5 => {

@@ -54,7 +54,7 @@ fn answers_are_counted_and_what_matters_is_told_with_its_rule() {
                     assert_eq!(&**tier, "default");
                     None
                 }
-                Decider::End => panic!("{record:?}"),
+                Decider::End | Decider::Failsafe => panic!("{record:?}"),
             };
             (record.event, record.facts.protocol, rule)
         })

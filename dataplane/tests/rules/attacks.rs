@@ -211,9 +211,10 @@ fn the_hosts_own_packet_to_the_host_ends_even_behind_a_known_flow() {
 
 #[test]
 fn encapsulation_from_workloads_is_dropped_unless_allowed() {
-    for allow in [false, true] {
+    for (allow_vxlan, allow_ipip) in [(false, false), (false, true), (true, false), (true, true)] {
         let mut spec = world::spec(2);
-        spec.settings.allow_encap_from_workloads = allow;
+        spec.settings.allow_vxlan_from_workloads = allow_vxlan;
+        spec.settings.allow_ipip_from_workloads = allow_ipip;
         let mut world = World::new(&spec, Caps::NONE);
         for v6 in [false, true] {
             let (from, to) = (pod(1, 1, v6), pod(2, 1, v6));
@@ -222,7 +223,7 @@ fn encapsulation_from_workloads_is_dropped_unless_allowed() {
             first.fragment = (true, 0);
             let inside = packets::ping(pod(1, 1, false), pod(2, 1, false), 1).bytes();
             let ip_in_ip = Ip::new(from, to, 4, inside);
-            for packet in [vxlan, first, ip_in_ip] {
+            for (packet, allow) in [(vxlan, allow_vxlan), (first, allow_vxlan), (ip_in_ip, allow_ipip)] {
                 let frame = from_pod(1, &packet);
                 if allow {
                     assert_eq!(world.one(POD1, frame).expect("allowed").egress, Egress::Underlay);

@@ -117,6 +117,8 @@ pub enum Topic {
     Workers,
     /// Which tables are in force
     Generation,
+    /// Felix's settings, who said so, and what comes of them
+    Config,
     /// Everything above
     All,
 }
@@ -163,8 +165,10 @@ impl Show {
             Topic::Drops => vec![Request::Drops],
             Topic::Workers => vec![Request::Workers],
             Topic::Generation => vec![Request::Generation],
+            Topic::Config => vec![Request::Config],
             Topic::All => vec![
                 Request::Generation,
+                Request::Config,
                 Request::Ports,
                 Request::Workers,
                 Request::Endpoints,

@@ -2,8 +2,8 @@
 
 use canal::observe::protocol::{
     DatastoreView, DeciderView, DropView, EndpointView, EnforcedView, FdbView, FlowView, GenerationView,
-    IpSetView, PolicyView, PortView, RecordView, Reply, RouteView, RuleSetView, RulingView, StatusView,
-    VtepView, WorkerView,
+    IpSetView, PolicyView, PortView, RecordView, Reply, RouteView, RuleSetView, RulingView, SettingView,
+    StatusView, VtepView, WorkerView,
 };
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
@@ -55,6 +55,7 @@ fn table(reply: &Reply, all_drops: bool) -> (&'static str, String) {
         Reply::Drops(drops) => ("drops", show_drops(drops, all_drops)),
         Reply::Workers(workers) => ("workers", show_workers(workers)),
         Reply::Generation(generation) => ("generation", show_generation(generation)),
+        Reply::Config(settings) => ("config", show_config(settings)),
         Reply::Status(view) => ("status", status(view)),
         Reply::Enforced(view) => ("enforced", enforced(view)),
         Reply::Trace(report) => ("trace", crate::trace::text(report, false)),
@@ -131,6 +132,20 @@ fn show_ports(ports: &[PortView]) -> String {
         }
     }
     or_none(ports.len(), "ports", || grid(&columns, ports.iter().map(row)) + &reasons.concat())
+}
+
+fn show_config(settings: &[SettingView]) -> String {
+    let row = |setting: &SettingView| {
+        let value = if setting.value.is_empty() { "-" } else { &setting.value };
+        let effect = match &setting.why {
+            None => setting.effect.clone(),
+            Some(why) => format!("{}: {why}", setting.effect),
+        };
+        vec![setting.name.clone(), value.to_owned(), setting.source.clone(), effect]
+    };
+    or_none(settings.len(), "settings", || {
+        grid(&["SETTING", "VALUE", "SOURCE", "EFFECT"], settings.iter().map(row))
+    })
 }
 
 fn show_endpoints(endpoints: &[EndpointView]) -> String {

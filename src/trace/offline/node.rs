@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
+use canal_control::felix::{self, Values};
 use canal_control::flannel::{Identity, Lease};
 use canal_control::host::{Address, External, HostView, Link, Scope};
 use canal_control::model::flannel::{Backend, NetworkConfig, Subnets};
@@ -59,6 +60,7 @@ pub struct Assumed {
     identity: Identity,
     host: HostView,
     on_link: BTreeSet<IpAddr>,
+    felix: Values,
     /// What was assumed, for people.
     pub lines: Vec<String>,
 }
@@ -88,7 +90,18 @@ impl Assumed {
         let host = host(state, &external, mtu);
         lines.push(format!("the interfaces of its workloads exist, with an MTU of {mtu}"));
         let on_link = on_link(state, &backend, &mut lines);
-        Ok(Self { identity: identity(lease), config, backend, external, subnets, host, on_link, lines })
+        let felix = felix::Config::of(&felix::Local::default(), state.nodename(), state.calico()).values;
+        Ok(Self {
+            felix,
+            identity: identity(lease),
+            config,
+            backend,
+            external,
+            subnets,
+            host,
+            on_link,
+            lines,
+        })
     }
 
     /// For the resolution.
@@ -103,6 +116,7 @@ impl Assumed {
             on_link: &self.on_link,
             device: DEVICE,
             settings: Settings::default(),
+            felix: &self.felix,
         }
     }
 }

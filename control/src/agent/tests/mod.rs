@@ -1,6 +1,7 @@
 //! Stories of a node, told against a datastore in memory, a kernel in memory and an edge that only takes notes.
 //! Time is tokio's paused clock: an hour takes no time at all.
 
+mod felix;
 mod joining;
 mod lease;
 mod living;
@@ -143,6 +144,7 @@ struct World {
     files: tempfile::TempDir,
     wanted: Wanted,
     policy: PolicyMode,
+    felix: Local,
     start: tokio::time::Instant,
 }
 
@@ -163,6 +165,7 @@ impl World {
             files: tempfile::tempdir().unwrap(),
             wanted: Wanted { ifaces: vec!["eth0".into()], ..Wanted::default() },
             policy: PolicyMode::Auto,
+            felix: Local::default(),
             start: tokio::time::Instant::now(),
         }
     }
@@ -207,6 +210,7 @@ impl World {
             device: "canal0".into(),
             settings: Settings::default(),
             policy: self.policy,
+            felix: self.felix.clone(),
             subnet_file: self.path("subnet.env"),
             identity_file: self.path("identity.json"),
             snapshot_file: self.path("state"),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::class::{Change, Classes};
+use super::failsafes::FailsafeTables;
 use super::intervals::Number;
 use super::members::{Changes, FamilyChanges};
 use super::program::Program;
@@ -30,6 +31,7 @@ impl Policy {
         let toggled = next.update_sets(&spec.sets, &mut registry, &mut changes);
         next.update_existing(&toggled);
         let fresh = next.update_programs(spec, &toggled, &mut registry);
+        next.failsafes = Arc::new(FailsafeTables::compile(&spec.failsafes));
         next.update_unnamed(&fresh, &mut changes);
         next.v4.apply(changes.v4, &mut registry.classes);
         next.v6.apply(changes.v6, &mut registry.classes);

@@ -13,6 +13,7 @@ mod class;
 mod compile;
 mod decision;
 mod evaluate;
+mod failsafes;
 mod intervals;
 mod members;
 mod memo;
@@ -32,6 +33,7 @@ use hashbrown::HashMap;
 use ipnetwork::IpNetwork;
 
 use self::class::Class;
+use self::failsafes::FailsafeTables;
 use self::intervals::Intervals;
 use self::registry::{Registry, SetHandle};
 use self::rule::Existence;
@@ -62,6 +64,7 @@ pub struct Policy {
     programs: HashMap<ProgramKey, Arc<Program>, FixedState>,
     endpoints: Vec<EndpointPrograms>,
     host_endpoints: Vec<HostEndpointPrograms>,
+    failsafes: Arc<FailsafeTables>,
 }
 
 /// A program's list, by its address, and what is made of it.
@@ -189,6 +192,9 @@ impl Policy {
 
     /// As [`crate::policy::judge_untracked`].
     pub fn judge_untracked(&self, programs: &HostPrograms, memo: &mut Memo, facts: &Facts) -> Judgement {
+        if self.failsafes.spare_untracked(programs.untracked.direction(), facts) {
+            return Judgement::failsafe(Outcome::Undecided);
+        }
         self.judge(&programs.untracked, memo, facts)
     }
 
@@ -201,13 +207,18 @@ impl Policy {
         passage: Passage,
     ) -> Judgement {
         let original = facts.before_nat(passage.original);
-        let pre_dnat = self.judge(&programs.pre_dnat, memo, &original);
+        let direction = programs.normal.direction();
+        let pre_dnat = match self.failsafes.spare(direction, &original) {
+            true => Judgement::failsafe(Outcome::Undecided),
+            false => self.judge(&programs.pre_dnat, memo, &original),
+        };
         if pre_dnat.outcome != Outcome::Undecided {
             return pre_dnat;
         }
         let mut judgement = match (passage.forwarded, passage.workload_interface) {
             (true, _) => self.judge(&programs.forward, memo, facts),
             (false, true) => pre_dnat,
+            (false, false) if self.failsafes.spare(direction, facts) => Judgement::failsafe(Outcome::Allowed),
             (false, false) => self.judge(&programs.normal, memo, facts),
         };
         if judgement.outcome == Outcome::Undecided {

@@ -379,3 +379,28 @@ s:x  networks      4  10.0.0.1/32 10.0.0.2/32 10.0.0.3/32 +1
 "
     );
 }
+
+#[test]
+fn settings_say_who_said_them_and_what_comes_of_it() {
+    let setting = |name: &str, value: &str, source: &str, effect: &str, why: Option<&str>| SettingView {
+        name: name.into(),
+        value: value.into(),
+        source: source.into(),
+        effect: effect.into(),
+        why: why.map(Into::into),
+    };
+    let settings = vec![
+        setting("HealthEnabled", "true", "FELIX_HEALTHENABLED", "obeyed", None),
+        setting("OpenstackRegion", "", "default", "obeyed", None),
+        setting("HealthPort", "0", "FelixConfiguration node.n1", "invalid", Some("not a port")),
+    ];
+    assert_eq!(
+        one(Reply::Config(settings)),
+        "\
+SETTING          VALUE  SOURCE                      EFFECT
+HealthEnabled    true   FELIX_HEALTHENABLED         obeyed
+OpenstackRegion  -      default                     obeyed
+HealthPort       0      FelixConfiguration node.n1  invalid: not a port
+"
+    );
+}

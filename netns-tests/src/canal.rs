@@ -32,6 +32,7 @@ const SHOWN: [&str; 14] = [
     "drops",
     "workers",
     "generation",
+    "config",
 ];
 
 /// Lines of its log shown on the terminal when a test fails; the whole of it is in the evidence.

@@ -108,12 +108,9 @@ fn a_pod_speaks_vxlan_and_ip_in_ip_as_the_configuration_says_at_the_moment() -> 
     let ip_in_ip = frames::with_header_checksum(ip_in_ip);
     let arrives = |frame: &[u8]| -> Result<bool> {
         socket.send(frame)?;
+        let ends_and_protocol = |frame: &[u8]| (frame[26..34].to_vec(), frame[23]);
         let ours = |seen: &[u8]| {
-            (seen.len() > 34
-                && seen[23..34] != [0; 11]
-                && seen[26..34] == frame[26..34]
-                && seen[23] == frame[23])
-                .then_some(())
+            (seen.len() > 34 && ends_and_protocol(seen) == ends_and_protocol(frame)).then_some(())
         };
         Ok(!sink.collect(Duration::from_millis(400), ours)?.is_empty())
     };
@@ -249,9 +246,11 @@ fn the_node_reports_itself_and_its_pods_and_takes_back_what_is_over() -> Result<
     };
     expect(&overlay, "the first pod is up", &pod(2), Some("up"))?;
     expect(&overlay, "nobody has the stale one", &stale, None)?;
-    overlay.pod(0).ns.ip("link set eth0 down")?;
+    // The host's end: with the pod's own its routes would go.
+    let interface = overlay.pod(0).interface.clone();
+    overlay.host(0).ns.ip(&format!("link set {interface} down"))?;
     expect(&overlay, "its carrier is gone", &pod(2), Some("down"))?;
-    overlay.pod(0).ns.ip("link set eth0 up")?;
+    overlay.host(0).ns.ip(&format!("link set {interface} up"))?;
     expect(&overlay, "and back", &pod(2), Some("up"))?;
     let another = overlay.another_pod(0, 9)?;
     expect(&overlay, "another one", &pod(9), Some("up"))?;

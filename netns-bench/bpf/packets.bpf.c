@@ -101,6 +101,7 @@ SEC("xdp") int generate(struct xdp_md *ctx)
     if (gen_tunnel) {
         if (data + TUNNEL_HEADERS > end)
             return XDP_ABORTED;
+#pragma unroll
         for (int i = 0; i < TUNNEL_HEADERS; i++)
             data[i] = gen_template[i];
         // The sender's choice of a source port for the flow.
@@ -111,6 +112,7 @@ SEC("xdp") int generate(struct xdp_md *ctx)
     } else {
         if (data + PLAIN_HEADERS > end)
             return XDP_ABORTED;
+#pragma unroll
         for (int i = 0; i < PLAIN_HEADERS; i++)
             data[i] = gen_template[i];
         put_lengths(data + ETHERNET, ETHERNET, length - ETHERNET);

@@ -54,6 +54,8 @@ pub enum Arrangement {
 /// What was seen in an interval, a second.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rate {
+    /// Packets offered.
+    pub offered: f64,
     /// Packets that came out as they should.
     pub forwarded: f64,
     /// Packets that came out otherwise.
@@ -147,7 +149,7 @@ impl<'t> Line<'t> {
             (Side::Outer, Receivers::new("h0")),
             (Side::Outer, Receivers::new("eth0")),
         ];
-        let mut line = Self {
+        let line = Self {
             peer: peer.clone(),
             topology,
             _node: node,
@@ -159,7 +161,6 @@ impl<'t> Line<'t> {
             _etcd: etcd,
         };
         line.wait_forwarding()?;
-        line.arrange(Arrangement::OneCore)?;
         Ok(line)
     }
 
@@ -194,12 +195,12 @@ impl<'t> Line<'t> {
         let generator = self.start(stream)?;
         std::thread::sleep(warm);
         let (begin, core) = (Instant::now(), CoreTime::now(FORWARDER_CORE)?);
-        let count = self.count(stream.direction)?;
+        let (sent, count) = (generator.sent()?, self.count(stream.direction)?);
         std::thread::sleep(window);
         let (core_after, seconds) = (CoreTime::now(FORWARDER_CORE)?, begin.elapsed().as_secs_f64());
-        let after = self.count(stream.direction)?;
-        ensure!(generator.sent()? > 0, "{}: nothing was sent", self.peer);
+        let (sent_after, after) = (generator.sent()?, self.count(stream.direction)?);
         Ok(Rate {
+            offered: (sent_after - sent) as f64 / seconds,
             forwarded: (after.good - count.good) as f64 / seconds,
             wrong: (after.other - count.other) as f64 / seconds,
             busy: core_after.busy_since(&core),
@@ -223,34 +224,45 @@ impl<'t> Line<'t> {
 
     /// Puts what receives where it belongs.
     pub fn arrange(&mut self, arrangement: Arrangement) -> Result<()> {
-        let host = &self.topology.hosts[0].ns;
-        let inner: [&Netns; 4] = [host, host, &self.topology.switch, &self.pod.ns];
-        for (ns, (side, receivers)) in inner.into_iter().zip(&mut self.receivers) {
-            match (*side, arrangement) {
-                (Side::Inner, Arrangement::OneCore) => {
-                    receivers.on_core(ns, FORWARDER_CORE, Urgency::Ordinary)?;
-                }
-                (Side::Inner, Arrangement::Split) => receivers.with_sender(ns)?,
-                (Side::Outer, _) => {
-                    receivers.on_core(ns, machine::other_core()?, Urgency::First)?;
-                    let timers = [("gro_flush_timeout", SINK_TIMER), ("napi_defer_hard_irqs", SINK_PATIENCE)];
-                    receivers.set(ns, &timers)?;
-                }
+        let other = machine::other_core()?;
+        self.each_interface(|ns, side, receivers| match (side, arrangement) {
+            (Side::Inner, Arrangement::OneCore) => receivers.on_core(ns, FORWARDER_CORE, Urgency::Ordinary),
+            (Side::Inner, Arrangement::Split) => receivers.with_sender(ns),
+            (Side::Outer, _) => {
+                receivers.on_core(ns, other, Urgency::First)?;
+                receivers
+                    .set(ns, &[("gro_flush_timeout", SINK_TIMER), ("napi_defer_hard_irqs", SINK_PATIENCE)])
             }
-        }
-        Ok(())
+        })
+    }
+
+    /// Nothing looks for packets any more: others are measured.
+    fn rest(&mut self) -> Result<()> {
+        self.each_interface(|ns, _, receivers| {
+            receivers.set(ns, &[("gro_flush_timeout", "0"), ("napi_defer_hard_irqs", "0")])?;
+            receivers.with_sender(ns)
+        })
+    }
+
+    fn each_interface(
+        &mut self,
+        mut work: impl FnMut(&Netns, Side, &mut Receivers) -> Result<()>,
+    ) -> Result<()> {
+        let host = &self.topology.hosts[0].ns;
+        let places: [&Netns; 4] = [host, host, &self.topology.switch, &self.pod.ns];
+        let mut all = places.into_iter().zip(&mut self.receivers);
+        all.try_for_each(|(ns, (side, receivers))| work(ns, *side, receivers))
     }
 }
 
 impl Site for Line<'_> {
     fn measure(&mut self, scenario: Scenario, plan: &Plan, samples: &mut Samples) -> Result<()> {
-        match scenario {
-            Scenario::NewFlows => newflows::measure(self, plan, samples),
-            other => {
-                let traffic = other.traffic().with_context(|| format!("{other} is measured elsewhere"))?;
-                rate::measure(self, other.name(), &traffic, plan, samples)
-            }
-        }
+        let measured = match (scenario, scenario.traffic()) {
+            (Scenario::NewFlows, _) => newflows::measure(self, plan, samples),
+            (other, Some(traffic)) => rate::measure(self, other.name(), &traffic, plan, samples),
+            (other, None) => unreachable!("{other} is measured elsewhere"),
+        };
+        self.rest().and(measured)
     }
 }
 

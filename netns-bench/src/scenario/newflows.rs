@@ -14,6 +14,7 @@ const LOADS: [f64; 2] = [1.0, 1.5];
 /// Measures all arrangements of the peer.
 pub fn measure(line: &mut Line<'_>, plan: &Plan, samples: &mut Samples) -> Result<()> {
     if line.peer.is_kernel() {
+        line.arrange(Arrangement::OneCore)?;
         return report(line, &line.peer.to_string(), &Load::overload(), plan, samples);
     }
     for (arrangement, name) in [(Arrangement::OneCore, "1core"), (Arrangement::Split, "split")] {

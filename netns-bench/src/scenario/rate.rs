@@ -63,6 +63,7 @@ pub fn measure(
         let best = best(line, traffic, plan)?;
         let name = format!("{}{suffix}", line.peer);
         ensure!(best.forwarded > 0.0, "{name}: nothing came out");
+        samples.add(&name, scenario, "offered_pps", best.offered);
         samples.add(&name, scenario, "pps", best.forwarded);
         samples.add(&name, scenario, "ns_per_packet", best.ns_per_packet().unwrap_or(f64::NAN));
         samples.add(&name, scenario, "gbit_per_s", best.forwarded * traffic.mean_length() * 8e-9);

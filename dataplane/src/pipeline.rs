@@ -61,6 +61,9 @@ pub fn run<T: Trace>(
     }
     let exceptions = forward::run(batch, cx);
     trace.after(Stage::Forward, batch);
+    if rare.pieces {
+        datagram::leave(batch, cx);
+    }
     if exceptions {
         fragment::run(batch, cx);
         trace.after(Stage::Fragment, batch);

@@ -25,6 +25,7 @@ enum Kind {
 struct Input<'a> {
     kind: Kind,
     v6: bool,
+    mtu: u16,
     packet: &'a [u8],
 }
 
@@ -48,14 +49,15 @@ fuzz_target!(|input: Input| {
                     nd::answer(frame, checksum.into(), |_| true, |address| own(address.octets()[15]));
                 result == Ok(Nd::Replied)
             }
-            _ => icmp_error::rewrite(frame, error, ours).is_ok(),
+            _ => icmp_error::rewrite(frame, error, ours, input.mtu).is_ok(),
         };
         match input.kind {
             _ if !made => assert_eq!(frame.data(), input.packet),
             Kind::Arp | Kind::Nd(_) => assert_eq!(frame.data()[6..12], GATEWAY_MAC.0),
             _ => {
                 assert_eq!(frame.data()[..6], input.packet[6..12]);
-                assert!(frame.len() <= 14 + if input.v6 { 1280 } else { 576 });
+                let (headers, usual) = if input.v6 { (48, 1280) } else { (28, 576) };
+                assert!(frame.len() <= 14 + usual.min(usize::from(input.mtu)).max(headers));
             }
         }
     });

@@ -16,6 +16,14 @@ pub enum Fragment {
     Later,
 }
 
+impl Fragment {
+    /// What all pieces of a datagram have in common, made of the key of one; the key itself for what is whole.
+    #[inline]
+    pub fn shared_key(self, key: FlowKey) -> FlowKey {
+        if self == Self::Whole { key } else { key.of_pieces() }
+    }
+}
+
 /// What a packet can mean for its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Role {
@@ -83,8 +91,7 @@ impl Headers {
     /// knows their first.
     #[inline]
     pub fn owner(&self, seed: HashSeed, workers: u32) -> u32 {
-        let key = if self.fragment == Fragment::Whole { self.key } else { self.key.of_pieces() };
-        key.owner(seed, workers)
+        self.fragment.shared_key(self.key).owner(seed, workers)
     }
 
     /// A piece whose connection only the datagram's first piece tells.

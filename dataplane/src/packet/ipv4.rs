@@ -103,15 +103,10 @@ pub(super) fn parse(frame: &[u8], super_frame: bool, headers: &mut Headers) -> R
         return Err(BAD);
     }
     let pieces = u16::from_be_bytes([ip[6], ip[7]]);
-    let offset = pieces & 0x1fff;
-    let fragment = match (offset, pieces & 0x2000 != 0) {
-        (0, false) => Fragment::Whole,
-        (0, true) => Fragment::First,
-        _ => Fragment::Later,
-    };
+    let fragment = piece(pieces);
     let protocol = ip[9];
     // RFC 1858 §3.3: a second fragment that would overwrite TCP flags.
-    if offset == 1 && protocol == transport::TCP {
+    if pieces & 0x1fff == 1 && protocol == transport::TCP {
         return Err(DropReason::TinyFragment);
     }
     let transport = ETHERNET + header_len;
@@ -137,6 +132,16 @@ pub(super) fn parse(frame: &[u8], super_frame: bool, headers: &mut Headers) -> R
         destination_port: found.destination_port,
     };
     Ok(end)
+}
+
+/// What the word of flags and fragment offset makes of a packet.
+#[inline(always)]
+pub(super) fn piece(word: u16) -> Fragment {
+    match (word & 0x1fff, word & 0x2000 != 0) {
+        (0, false) => Fragment::Whole,
+        (0, true) => Fragment::First,
+        _ => Fragment::Later,
+    }
 }
 
 /// Sum of 32-bit words in the order of this machine: whether it folds to all ones does not depend on the order (RFC 1071 §2B).

@@ -109,8 +109,8 @@ pub(super) fn parse(
 }
 
 /// As [`parse`], of a header of which only the first eight bytes are there: what an ICMP error quotes (RFC 792).
-pub(super) fn parse_quoted(bytes: &[u8], protocol: u8) -> Option<Found> {
-    if !is_read(protocol) {
+pub(super) fn parse_quoted(bytes: &[u8], protocol: u8, fragment: Fragment) -> Option<Found> {
+    if fragment == Fragment::Later || !is_read(protocol) {
         return Some(Found::default());
     }
     let header: &[u8; 8] = bytes.first_chunk()?;

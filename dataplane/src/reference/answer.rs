@@ -12,8 +12,9 @@ pub enum Error {
     TooBig(u16),
 }
 
-/// The IP packet that tells the sender of `frame`; `None` where the RFCs forbid it (RFC 1122 §3.2.2, RFC 4443 §2.4).
-pub fn error(frame: &[u8], ip: &Ip, error: Error, ours: IpAddr) -> Option<Vec<u8>> {
+/// The IP packet that tells the sender of `frame`, no longer than `mtu` allows; `None` where the RFCs forbid it (RFC 1122
+/// §3.2.2, RFC 4443 §2.4).
+pub fn error(frame: &[u8], ip: &Ip, error: Error, ours: IpAddr, mtu: u16) -> Option<Vec<u8>> {
     let to_group = frame[0] & 1 == 1;
     let packet = &frame[14..];
     // A fragment that is not the first has no header to look at.
@@ -52,7 +53,8 @@ pub fn error(frame: &[u8], ip: &Ip, error: Error, ours: IpAddr) -> Option<Vec<u8
             vec![kind[0], kind[1], 0, 0, 0, 0, high, low]
         }
     };
-    let most = if ip.v6 { 1280 - 48 } else { 576 - 28 };
+    let (most, headers) = if ip.v6 { (1280, 48) } else { (576, 28) };
+    let most = most.min(usize::from(mtu)).saturating_sub(headers);
     icmp.extend(&packet[..ip.len.min(most)]);
     let pseudo = if ip.v6 { pseudo_header(ours, ip.source, 58, icmp.len()) } else { Vec::new() };
     let sum = checksum(&[&pseudo[..], &icmp].concat());

@@ -76,14 +76,14 @@ impl Ip {
     pub fn flow_key(&self) -> FlowKey {
         let (key, direction) = match (self.source, self.destination) {
             (IpAddr::V4(a), IpAddr::V4(b)) => {
-                FlowKey::v4(a.to_bits(), b.to_bits(), self.ports, self.protocol, false)
+                FlowKey::v4(a.to_bits(), b.to_bits(), self.ports, self.protocol, self.is_nameless())
             }
             (IpAddr::V6(a), IpAddr::V6(b)) => {
-                FlowKey::v6(a.to_bits(), b.to_bits(), self.ports, self.protocol, false)
+                FlowKey::v6(a.to_bits(), b.to_bits(), self.ports, self.protocol, self.is_nameless())
             }
             _ => unreachable!("one packet, one family"),
         };
-        if !matches!(self.protocol, 1 | 58) {
+        if !matches!(self.protocol, 1 | 58) || self.is_nameless() {
             return key;
         }
         match message(self.protocol == 58, self.detail) {

@@ -19,7 +19,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::net::{Direction, HashSeed};
-use crate::packet::{Asked, Quote};
+use crate::packet::{Asked, Fragment, Quote};
 use crate::port::{Egress, Ingress};
 use crate::spec::{Endpoint, NodeSpec, Via, Vtep};
 use crate::verdict::DropReason;
@@ -183,7 +183,8 @@ impl Reference {
         }
         let sender = sender(spec, ingress, vtep, &ip)?;
         let ip = self.connections.name_piece(&ip, now_ms)?;
-        let quoted = frame.get(14 + ip.header_len + 8..).and_then(Ip::quoted);
+        let quoted =
+            frame.get(14 + ip.header_len + 8..).and_then(Ip::quoted).filter(|quoted| !quoted.is_nameless());
         let standing = self.connections.look_up(spec, &ip, quoted.as_ref(), now_ms)?;
         Ok(Looked::Up(Box::new(Pending { sender, frame: frame.to_vec(), ip, standing })))
     }
@@ -219,12 +220,12 @@ impl Reference {
         let routed = !from_host && !to_host;
         if routed && ip.ttl <= 1 {
             let error = answer::Error::TimeExceeded;
-            return self.tell(spec, sender, frame, ip, error).ok_or(DropReason::TtlExpired)?;
+            return self.tell(spec, sender, frame, ip, error, now_ms).ok_or(DropReason::TtlExpired)?;
         }
         let mtu = self.mtu(spec, way, now_ms);
         if ip.len > usize::from(mtu) && ip.dont_fragment {
             let error = answer::Error::TooBig(mtu);
-            return self.tell(spec, sender, frame, ip, error).ok_or(DropReason::TooBig)?;
+            return self.tell(spec, sender, frame, ip, error, now_ms).ok_or(DropReason::TooBig)?;
         }
         let mut packet = frame[14..].to_vec();
         if routed {
@@ -248,6 +249,7 @@ impl Reference {
         frame: &[u8],
         ip: &Ip,
         error: answer::Error,
+        now_ms: u64,
     ) -> Option<Result<Outcome, DropReason>> {
         let way = match sender {
             Sender::Workload(endpoint) => Way::Workload(endpoint),
@@ -256,7 +258,7 @@ impl Reference {
             Sender::Direct => longest_prefix(spec, ip.source)?,
         };
         let ours: IpAddr = if ip.v6 { spec.gateway_v6?.into() } else { spec.gateway_v4?.into() };
-        let packet = answer::error(frame, ip, error, ours)?;
+        let packet = answer::error(frame, ip, error, ours, self.mtu(spec, way, now_ms))?;
         Some(match way {
             Way::Nowhere(reason) => Err(reason),
             way => {
@@ -301,7 +303,12 @@ pub fn quote(bytes: &[u8]) -> Option<Quote> {
     let ip = Ip::quoted(bytes)?;
     let key = ip.flow_key();
     let forth = key.ends(Direction::Forward).0 == (ip.source, ip.ports.0);
-    Some(Quote { key, direction: if forth { Direction::Forward } else { Direction::Reverse } })
+    let fragment = match ip.piece {
+        Piece::Whole => Fragment::Whole,
+        Piece::First => Fragment::First,
+        Piece::Later => Fragment::Later,
+    };
+    Some(Quote { key, direction: if forth { Direction::Forward } else { Direction::Reverse }, fragment })
 }
 
 /// The last VTEP of this outer address.

@@ -154,21 +154,25 @@ impl Ip {
             if packet[0] >> 4 != 4 || packet.len() < 20 || packet[0] & 15 < 5 {
                 return None;
             }
-            let piece = if word(packet, 6) & 0x1fff > 0 { Piece::Later } else { Piece::Whole };
+            let piece = match (word(packet, 6) & 0x1fff, packet[6] & 0x20) {
+                (0, 0) => Piece::Whole,
+                (0, _) => Piece::First,
+                _ => Piece::Later,
+            };
             (packet[9], usize::from(packet[0] & 15) * 4, piece)
         };
         let address =
             |v4: usize, v6_at: usize| if v6 { v6_address(packet, v6_at) } else { v4_address(packet, v4) };
         let (source, destination) = (address(12, 8), address(16, 24));
         let rest = packet.get(at..)?;
-        let named = is_named(protocol);
+        let named = is_named(protocol) && piece != Piece::Later;
         if named && rest.len() < 8 {
             return None;
         }
         let Transport { ports, detail, code } =
             if named { facts(rest, protocol) } else { Transport::default() };
         let (ttl, len, dont_fragment, id) = (0, packet.len(), false, 0);
-        let ip = Self {
+        Some(Self {
             v6,
             source,
             destination,
@@ -182,8 +186,7 @@ impl Ip {
             detail,
             code,
             id,
-        };
-        (piece != Piece::Later || !ip.is_nameless()).then_some(ip)
+        })
     }
 
     /// A piece without what its connection is known by: ports, type, or even the transport's number.

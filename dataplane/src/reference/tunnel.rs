@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::parse::{Ip, v4_address, v6_address, with_checksum, word};
+use super::parse::{Ip, Piece, v4_address, v6_address, with_checksum, word};
 use super::{Reference, find_vtep, has_underlay};
 use crate::spec::{DscpMode, NodeSpec, Vtep};
 use crate::testing::verify::checksum;
@@ -144,7 +144,11 @@ impl Reference {
         let udp = quote.get(header_len..)?;
         let inner = udp.get(8 + 8 + 14..)?;
         let vni = udp[8] & 8 != 0 && udp[12..15] == vxlan.vni.octets();
-        let secret = 0xc000 | (Ip::quoted(inner)?.flow_key().hash(self.seed) >> 48) as u16 & 0x3fff;
+        let inner = Ip::quoted(inner)?;
+        // Pieces of a datagram have one port, which every one of them tells.
+        let whole = inner.piece == Piece::Whole;
+        let flow = if whole { inner.flow_key() } else { inner.flow_key().of_pieces() };
+        let secret = 0xc000 | (flow.hash(self.seed) >> 48) as u16 & 0x3fff;
         let genuine = ours && protocol == 17 && word(udp, 2) == vxlan.port && vni && word(udp, 0) == secret;
         genuine.then_some(destination).filter(|outer| find_vtep(spec, *outer).is_some())
     }

@@ -83,20 +83,24 @@ pub const TOS_CONTROL: u8 = 0xc0;
 /// from: as much of the packet as may be quoted behind new headers, Ethernet addresses exchanged. The packet should
 /// still be as it was received (TTL not lowered); the result is finished, whatever was unfinished in the packet.
 ///
+/// `mtu`: largest IP packet, in bytes, that the way back takes. Less is quoted where the RFCs' own limits would exceed it:
+/// the sender of a packet that was too big would never hear of it otherwise. Headers are never cut.
+///
 /// # Errors
 /// [`Refused`] when the RFCs forbid an answer; the frame is then untouched. Rate limits are the caller's business, see
 /// [`super::RateLimit`].
-pub fn rewrite(frame: &mut Frame, error: IcmpError, ours: IpAddr) -> Result<(), Refused> {
+pub fn rewrite(frame: &mut Frame, error: IcmpError, ours: IpAddr, mtu: u16) -> Result<(), Refused> {
+    let mtu = usize::from(mtu);
     let ethernet = *frame.data().first_chunk::<ETHERNET>().ok_or(Refused::Malformed)?;
     match ([ethernet[12], ethernet[13]], ours) {
-        ([0x08, 0x00], IpAddr::V4(ours)) => rewrite_v4(frame, error, ours),
-        ([0x86, 0xdd], IpAddr::V6(ours)) => rewrite_v6(frame, error, ours),
+        ([0x08, 0x00], IpAddr::V4(ours)) => rewrite_v4(frame, error, ours, MAX_V4.min(mtu)),
+        ([0x86, 0xdd], IpAddr::V6(ours)) => rewrite_v6(frame, error, ours, MAX_V6.min(mtu)),
         ([0x08, 0x00] | [0x86, 0xdd], _) => Err(Refused::Family),
         _ => Err(Refused::Malformed),
     }
 }
 
-fn rewrite_v4(frame: &mut Frame, error: IcmpError, ours: Ipv4Addr) -> Result<(), Refused> {
+fn rewrite_v4(frame: &mut Frame, error: IcmpError, ours: Ipv4Addr, most: usize) -> Result<(), Refused> {
     let (source, len) = answerable_v4(frame.data())?;
     let (kind, code, rest) = match error {
         IcmpError::TimeExceeded => (11, 0, 0),
@@ -106,7 +110,7 @@ fn rewrite_v4(frame: &mut Frame, error: IcmpError, ours: Ipv4Addr) -> Result<(),
         IcmpError::Unreachable(Unreachable::AdminProhibited) => (3, 13, 0),
         IcmpError::Unreachable(Unreachable::Port) => (3, 3, 0),
     };
-    let packet = exchange(frame, IPV4 + ICMP, len.min(MAX_V4 - IPV4 - ICMP))?;
+    let packet = exchange(frame, IPV4 + ICMP, len.min(most.saturating_sub(IPV4 + ICMP)))?;
     let (ip, icmp) = packet[ETHERNET..].split_at_mut(IPV4);
     let total = ((IPV4 + icmp.len()) as u16).to_be_bytes();
     // Identification 0 and DF: no router on the way may have to fragment what nobody could tell apart (RFC 6864 §4.1).
@@ -119,7 +123,7 @@ fn rewrite_v4(frame: &mut Frame, error: IcmpError, ours: Ipv4Addr) -> Result<(),
     Ok(())
 }
 
-fn rewrite_v6(frame: &mut Frame, error: IcmpError, ours: Ipv6Addr) -> Result<(), Refused> {
+fn rewrite_v6(frame: &mut Frame, error: IcmpError, ours: Ipv6Addr, most: usize) -> Result<(), Refused> {
     let too_big = matches!(error, IcmpError::PacketTooBig { .. });
     let (source, len) = answerable_v6(frame.data(), too_big)?;
     let (kind, code, rest) = match error {
@@ -130,7 +134,7 @@ fn rewrite_v6(frame: &mut Frame, error: IcmpError, ours: Ipv6Addr) -> Result<(),
         IcmpError::Unreachable(Unreachable::AdminProhibited) => (1, 1, 0),
         IcmpError::Unreachable(Unreachable::Port) => (1, 4, 0),
     };
-    let packet = exchange(frame, IPV6 + ICMP, len.min(MAX_V6 - IPV6 - ICMP))?;
+    let packet = exchange(frame, IPV6 + ICMP, len.min(most.saturating_sub(IPV6 + ICMP)))?;
     let (ip, icmp) = packet[ETHERNET..].split_at_mut(IPV6);
     let len = (icmp.len() as u16).to_be_bytes();
     ip[..8].copy_from_slice(&[0x60, 0, 0, 0, len[0], len[1], ICMPV6, TTL]);
@@ -265,7 +269,7 @@ mod tests {
     fn answered(packet: &[u8], error: IcmpError, ours: IpAddr) -> Result<Vec<u8>, Refused> {
         let mut pool = pool(1);
         let mut frame = filled(&mut pool, packet);
-        let result = rewrite(&mut frame, error, ours);
+        let result = rewrite(&mut frame, error, ours, u16::MAX);
         if result.is_err() {
             assert_eq!(frame.data(), packet);
         }
@@ -460,6 +464,25 @@ mod tests {
     }
 
     #[test]
+    fn an_error_fits_its_way_back() {
+        for v6 in [false, true] {
+            let headers = if v6 { 48 } else { 28 };
+            let usual = if v6 { 1280 } else { 576 };
+            for mtu in [40, 68, 300, 575, 576, 577, 1210, 1279, 1280, 1281] {
+                let mut packet = sample(v6);
+                packet.resize(14 + 1500, 5);
+                let len = if v6 { 1500 - 40 } else { 1500u16 };
+                packet[if v6 { 18..20 } else { 16..18 }].copy_from_slice(&len.to_be_bytes());
+                let mut pool = pool(1);
+                let mut frame = filled(&mut pool, &packet);
+                rewrite(&mut frame, ERRORS[0], ours(v6), mtu).unwrap();
+                assert!(verifies(frame.data()));
+                assert_eq!(frame.len() - 14, usize::from(mtu).clamp(headers, usual), "v6 {v6}, {mtu}");
+            }
+        }
+    }
+
+    #[test]
     fn a_frame_without_headroom_is_left_alone() {
         let mut pool = pool(1);
         let mut frame = filled(&mut pool, &sample(false));
@@ -467,7 +490,7 @@ mod tests {
         let room = frame.headroom();
         frame.data_mut()[..14].copy_from_slice(&sample(false)[..14]);
         frame.data_mut()[14..134].copy_from_slice(&sample(false)[14..134]);
-        assert_eq!(rewrite(&mut frame, ERRORS[0], ours(false)), Err(Refused::NoRoom));
+        assert_eq!(rewrite(&mut frame, ERRORS[0], ours(false), u16::MAX), Err(Refused::NoRoom));
         assert_eq!(frame.headroom(), room);
     }
 }

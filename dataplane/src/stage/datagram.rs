@@ -1,4 +1,5 @@
-//! Whose piece is it? Pieces of a datagram after the first belong to the connection of the first.
+//! Whose piece is it? Pieces of a datagram after the first belong to the connection of the first. On the wire they have
+//! one outer source port, which each of them tells.
 
 use super::Context;
 use crate::packet::{Fragment, Packet};
@@ -23,5 +24,14 @@ pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) {
         } else if packet.handed || packet.headers.owner(seed, cx.workers) == cx.worker {
             packet.verdict = Verdict::Drop(DropReason::FragmentWithoutFirst);
         }
+    }
+}
+
+/// Gives all pieces of a datagram the hash that each tells by itself, hence one outer source port: they stay in order, and
+/// a router that finds one too big quotes what shows that it is ours. Runs when connections need the hash no more.
+#[inline(never)]
+pub fn leave(batch: &mut [Packet], cx: &Context<'_>) {
+    for packet in batch.iter_mut().filter(|p| p.headers.fragment != Fragment::Whole) {
+        packet.hash = packet.headers.key.of_pieces().hash(cx.flows.seed());
     }
 }

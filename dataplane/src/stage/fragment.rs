@@ -21,6 +21,9 @@ pub fn run(batch: &mut Batch, cx: &mut Context<'_>) {
         }
         packet.offload = Offload { checksum: Checksum::Complete, ..Offload::NONE };
         packet.verdict = Verdict::Forward(adjacency);
+        // As for pieces that come from elsewhere: a router that finds one too big quotes it, not the whole, and can be
+        // believed only if the outer source port is that of what it quotes.
+        packet.hash = packet.headers.key.of_pieces().hash(cx.flows.seed());
         let pieces: Vec<Packet> = rest.into_iter().map(|frame| packet.with_frame(frame)).collect();
         pieces.into_iter().for_each(|piece| batch.push(piece));
     }

@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use super::Context;
+use crate::limits::ETHERNET;
 use crate::offload::Offload;
-use crate::packet::{Packet, Source};
+use crate::packet::{Packet, Quote, Source};
 use crate::reply::icmp_error::{self, IcmpError};
 use crate::tables::{HOST, Tables};
 use crate::verdict::{DropReason, Verdict};
@@ -32,8 +33,12 @@ fn tell(packet: &mut Packet, error: IcmpError, cx: &mut Context<'_>) -> Option<u
         cx.counters.icmp_limited.add(1);
         return None;
     }
-    icmp_error::rewrite(&mut packet.frame, error, ours).ok()?;
+    let mtu = tables.adjacencies[back as usize].mtu_at(cx.now_ms);
+    icmp_error::rewrite(&mut packet.frame, error, ours, mtu).ok()?;
     packet.offload = Offload::NONE;
+    // The outer source port is that of the packet on the wire: whoever quotes it must be believed.
+    let error = packet.frame.data().get(ETHERNET..).and_then(Quote::read)?;
+    packet.hash = error.outer_key().hash(cx.flows.seed());
     // The outer header of the way back describes the new packet, not the one it was made of.
     packet.headers.tos = if packet.headers.is_v6() { 0 } else { icmp_error::TOS_CONTROL };
     cx.counters.replies.add(1);

@@ -77,6 +77,51 @@ fn a_packet_too_big_for_a_local_pod_is_told_to_the_remote_sender_through_the_tun
     }
 }
 
+/// A world whose path MTU to the second node has fallen to the least there is, and what inner packets may have then.
+fn narrow_world(outer_v6: bool) -> (World, usize) {
+    let mut world = World::new(&world::spec_over(2, outer_v6), Caps::NONE);
+    let packet = from_pod(1, &sized(pod(1, 1, true), pod(2, 1, true), 1400, true));
+    let sent = world.one(POD1, packet).expect("fits");
+    let reason = world.dropped(Ingress::Underlay, too_big(&sent.packet, 1280));
+    assert_eq!(reason, Some(DropReason::PathMtuLearnt));
+    (world, 1280 - if outer_v6 { 70 } else { 50 })
+}
+
+#[test]
+fn rfc4443_2_4_an_error_quotes_no_more_than_the_path_mtu_of_its_way_back_takes() {
+    for outer_v6 in [false, true] {
+        for inner_v6 in [false, true] {
+            let (mut world, limit) = narrow_world(outer_v6);
+            let mut packet = sized(pod(2, 1, inner_v6), pod(1, 1, inner_v6), 1400, true);
+            packet.ttl = 1;
+            let sent = world.one(Ingress::Underlay, from_node(2, outer_v6, &packet)).expect("told");
+            assert_eq!(sent.egress, Egress::Underlay);
+            assert_eq!(finished(&sent.packet), Ok(()));
+            let error = &sent.packet[front(outer_v6)..];
+            assert_eq!(finished(error), Ok(()));
+            let kind = if inner_v6 { error[54] } else { error[34] };
+            assert_eq!(kind, if inner_v6 { 3 } else { 11 }, "time exceeded");
+            // 576 bytes of IPv4 fit everywhere.
+            assert_eq!(error.len() - 14, if inner_v6 { limit } else { 576 });
+            assert!(sent.packet.len() - 14 <= 1280);
+        }
+    }
+}
+
+#[test]
+fn a_too_big_about_an_error_of_ours_is_believed() {
+    for outer_v6 in [false, true] {
+        for inner_v6 in [false, true] {
+            let mut world = World::new(&world::spec_over(2, outer_v6), Caps::NONE);
+            let mut expired = sized(pod(2, 1, inner_v6), pod(1, 1, inner_v6), 1400, true);
+            expired.ttl = 1;
+            let error = world.one(Ingress::Underlay, from_node(2, outer_v6, &expired)).expect("told").packet;
+            let reason = world.dropped(Ingress::Underlay, too_big(&error, 1300));
+            assert_eq!(reason, Some(DropReason::PathMtuLearnt));
+        }
+    }
+}
+
 #[test]
 fn errors_are_rate_limited_per_sender() {
     let mut world = World::new(&world::spec(2), Caps::NONE);
@@ -152,6 +197,52 @@ fn pmtu_is_lowered_by_a_quote_of_what_we_sent_for_that_vtep_only_and_forgotten()
             assert_eq!(told(&world.one(POD1, packet.clone()).expect("told").packet).0, 1400 - overhead);
             world.now_ms += 2_000;
             assert_eq!(world.one(POD1, packet).expect("forgotten").egress, Egress::Underlay);
+        }
+    }
+}
+
+#[test]
+fn a_too_big_about_any_piece_that_we_made_is_believed() {
+    for outer_v6 in [false, true] {
+        let mut spec = world::spec_over(2, outer_v6);
+        spec.settings.outer_df = true;
+        let packet = from_pod(1, &sized(pod(1, 1, false), pod(2, 1, false), 4000, false));
+        for piece in 0..3 {
+            let mut world = World::with_frames(&spec, Caps::NONE, 8192);
+            let sent = world.run([(POD1, Default::default(), packet.clone())]);
+            assert_eq!(sent.len(), 3);
+            // Of what a router makes of it, a changed byte of the piece's addresses is still a forgery.
+            let mut forged = sent[piece].packet.clone();
+            forged[front(outer_v6) + 14 + 15] ^= 0x08;
+            let reason = world.dropped(Ingress::Underlay, too_big(&forged, 1300));
+            assert_eq!(reason, Some(DropReason::PathMtuForged), "piece {piece}");
+            let reason = world.dropped(Ingress::Underlay, too_big(&sent[piece].packet, 1300));
+            assert_eq!(reason, Some(DropReason::PathMtuLearnt), "piece {piece}");
+            let again = world.run([(POD1, Default::default(), packet.clone())]);
+            assert!(again.iter().all(|piece| piece.packet.len() - 14 <= 1300), "cut to what fits now");
+        }
+    }
+}
+
+#[test]
+fn a_too_big_about_any_piece_that_a_pod_made_is_believed_and_all_have_one_source_port() {
+    for outer_v6 in [false, true] {
+        let mut spec = world::spec_over(2, outer_v6);
+        spec.settings.outer_df = true;
+        let datagram = from_pod(1, &sized(pod(1, 1, false), pod(2, 1, false), 4000, false));
+        let mut sender = World::with_frames(&spec, Caps::NONE, 8192);
+        let pieces = sender.run([(POD1, Default::default(), datagram.clone())]);
+        let from_pod = |sent: &[u8]| [&datagram[..14], &sent[front(outer_v6) + 14..]].concat();
+        let pieces: Vec<Vec<u8>> = pieces.iter().map(|sent| from_pod(&sent.packet)).collect();
+        assert_eq!(pieces.len(), 3);
+        for told in 0..3 {
+            let mut world = World::with_frames(&spec, Caps::NONE, 8192);
+            let sent = world.run(pieces.iter().map(|piece| (POD1, Default::default(), piece.clone())));
+            let udp = if outer_v6 { 54 } else { 34 };
+            let ports: Vec<&[u8]> = sent.iter().map(|sent| &sent.packet[udp..udp + 2]).collect();
+            assert_eq!(ports, [ports[0]; 3], "no other way through the underlay");
+            let reason = world.dropped(Ingress::Underlay, too_big(&sent[told].packet, 1300));
+            assert_eq!(reason, Some(DropReason::PathMtuLearnt), "piece {told}");
         }
     }
 }

@@ -415,7 +415,7 @@ async fn serve(
     let router = health::router(inspector.clone());
     tokio::spawn(listener::follow("probes are answered", felix(), elsewhere, router));
     let asked = inspector.clone();
-    let router = metrics::router(move || asked.facts());
+    let router = metrics::router(move || asked.clone().facts());
     match listeners.metrics {
         // The flag goes before Felix's settings.
         Some(listener) => drop(tokio::spawn(http::serve(listener, http::LIFETIME, router))),

@@ -193,8 +193,26 @@ fn metrics_and_health_are_served() -> Result<()> {
     ensure!(code == 200 && text.contains("# TYPE "), "{code} {text}");
     ensure!(text.contains("unknown_vtep"), "drop reasons are labels: {text}");
     ensure!(answer(&overlay, "127.0.0.1:8471/healthz")?.0 == 200, "healthz");
-    let ready = || Ok(answer(&overlay, "127.0.0.1:8471/readyz")?.0 == 200);
-    wait::until("/readyz says 200", wait::SOON, ready)?;
+    // New tables are no loss of readiness, also where a worker sleeps and has not looked at them yet.
+    let pod = overlay.another_pod(0, 7)?;
+    for _ in 0..5 {
+        for attached in [false, true] {
+            let store: &dyn Store = &overlay.store;
+            if attached {
+                pod.attach(store)?
+            } else {
+                pod.detach(store)?
+            }
+            wait::until("the tables have it", wait::SOON, || {
+                let (code, text) = answer(&overlay, "127.0.0.1:8471/readyz")?;
+                ensure!(code == 200, "{text}");
+                let shown = overlay.canal(0).show("endpoints")?.to_string();
+                Ok(shown.contains(&pod.interface) == attached)
+            })?;
+            let (code, text) = answer(&overlay, "127.0.0.1:8471/readyz")?;
+            ensure!(code == 200, "{text}");
+        }
+    }
     topology.pass()
 }
 

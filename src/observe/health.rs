@@ -4,6 +4,7 @@
 //! older versions answer 204, its newer ones 200 and a report: probes take both, and people the report.
 
 use std::fmt::Write;
+use std::future::Future;
 use std::sync::Arc;
 
 use axum::Router;
@@ -33,7 +34,7 @@ pub struct Liveness {
 /// What is asked at every probe.
 pub trait Patient: Send + Sync + 'static {
     /// For `/readyz` and `/readiness`.
-    fn readiness(&self) -> Readiness;
+    fn readiness(&self) -> impl Future<Output = Readiness> + Send;
     /// For `/liveness`.
     fn liveness(&self) -> Liveness;
 }
@@ -44,8 +45,8 @@ pub fn router(patient: impl Patient) -> Router {
     let (ready_asked, live_asked) = (Arc::clone(&patient), Arc::clone(&patient));
     Router::new()
         .route("/healthz", get(async || "flanneld is running"))
-        .route("/readyz", get(async move || readyz(&patient.readiness())))
-        .route("/readiness", get(async move || readiness(&ready_asked.readiness())))
+        .route("/readyz", get(async move || readyz(&patient.readiness().await)))
+        .route("/readiness", get(async move || readiness(&ready_asked.readiness().await)))
         .route("/liveness", get(async move || liveness(&live_asked.liveness())))
 }
 
@@ -91,7 +92,7 @@ mod tests {
     struct Asked(Arc<Mutex<(Readiness, Liveness)>>);
 
     impl Patient for Asked {
-        fn readiness(&self) -> Readiness {
+        async fn readiness(&self) -> Readiness {
             self.0.lock().unwrap().0.clone()
         }
         fn liveness(&self) -> Liveness {

@@ -135,7 +135,8 @@ impl Inspector {
     }
 
     /// Answers `/metrics`.
-    pub fn facts(&self) -> Facts {
+    pub async fn facts(self) -> Facts {
+        let status_now = self.status_now().await;
         let (spec, tables) = (self.spec(), self.tables());
         let counters = self.workers.iter().map(|worker| &*worker.counters);
         let Status { cluster, applied, .. } = *self.control.status.borrow();
@@ -148,7 +149,7 @@ impl Inspector {
             cluster,
             applied,
             generation: views::generation(&tables, counters),
-            status: self.status(),
+            status: status_now,
             endpoints: spec.endpoints.len(),
             routes: spec.routes.len(),
             vteps: spec.vteps.len(),
@@ -252,8 +253,8 @@ impl Inspector {
 }
 
 impl Patient for Inspector {
-    fn readiness(&self) -> Readiness {
-        let StatusView { ready, reasons, .. } = self.status();
+    async fn readiness(&self) -> Readiness {
+        let StatusView { ready, reasons, .. } = self.status_now().await;
         Readiness { ready, reasons }
     }
 

@@ -1,6 +1,6 @@
 //! Prometheus' text format. Every name here is described in `docs/metrics.md`; a test compares the two.
 
-use std::sync::Arc;
+use std::future::Future;
 
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
@@ -44,9 +44,12 @@ pub struct Facts {
 }
 
 /// `/metrics`; `facts` is asked at every scrape.
-pub fn router(facts: impl Fn() -> Facts + Send + Sync + 'static) -> Router {
-    let facts = Arc::new(facts);
-    let answer = async move || ([(CONTENT_TYPE, "text/plain; version=0.0.4")], render(&facts()));
+pub fn router<F, Fut>(facts: F) -> Router
+where
+    F: Fn() -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Facts> + Send,
+{
+    let answer = async move || ([(CONTENT_TYPE, "text/plain; version=0.0.4")], render(&facts().await));
     Router::new().route("/metrics", get(answer))
 }
 
@@ -348,7 +351,7 @@ mod tests {
 
     #[tokio::test]
     async fn metrics_are_served_in_prometheus_format() {
-        let address = tests::start(router(facts), LIFETIME).await;
+        let address = tests::start(router(async || facts()), LIFETIME).await;
         assert_eq!(tests::fetch(address, "/metrics").await, (200, render(&facts())));
     }
 }

@@ -284,5 +284,5 @@ async fn threads_that_go_round_are_alive() {
     daemon.worker.beats(now);
     daemon.inspector.control_beat_ms.set(now - STUCK_MS - 1);
     assert_eq!(names(&daemon), ["control"]);
-    assert!(daemon.inspector.readiness().ready);
+    assert!(daemon.inspector.readiness().await.ready);
 }

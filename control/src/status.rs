@@ -279,6 +279,29 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every [`Self::code`], in the order of the variants.
+    pub const CODES: [&'static str; 19] = [
+        "lease_taken",
+        "lease_lost",
+        "lease_not_renewed",
+        "lease_contended",
+        "waiting_for_datastore",
+        "waiting_for_config",
+        "joining",
+        "saved_state",
+        "datastore_wiped",
+        "datastore_away",
+        "no_workloads",
+        "calico_not_ready",
+        "documents",
+        "restart_required",
+        "config_invalid",
+        "underlay",
+        "device",
+        "steering",
+        "file",
+    ];
+
     /// Short name for scripts.
     pub const fn code(&self) -> &'static str {
         match self {
@@ -417,5 +440,38 @@ mod tests {
             json["degraded"][0]["sentence"],
             "the network config has changed (Network, Backend); restart to take it over"
         );
+    }
+
+    /// The variant behind `reason`. A new one does not compile without its place here.
+    fn next(reason: &Reason) -> Option<Reason> {
+        let why = String::new();
+        Some(match reason {
+            Reason::LeaseTaken { .. } => Reason::LeaseLost { why },
+            Reason::LeaseLost { .. } => Reason::LeaseNotRenewed { why },
+            Reason::LeaseNotRenewed { .. } => Reason::LeaseContended,
+            Reason::LeaseContended => Reason::WaitingForDatastore { why },
+            Reason::WaitingForDatastore { .. } => Reason::WaitingForConfig { why },
+            Reason::WaitingForConfig { .. } => Reason::Joining { why },
+            Reason::Joining { .. } => Reason::Saved { age_s: 0 },
+            Reason::Saved { .. } => Reason::Wiped,
+            Reason::Wiped => Reason::DatastoreAway { why },
+            Reason::DatastoreAway { .. } => Reason::NoWorkloads { why },
+            Reason::NoWorkloads { .. } => Reason::CalicoNotReady,
+            Reason::CalicoNotReady => Reason::Documents { first: why, count: 1 },
+            Reason::Documents { .. } => Reason::RestartRequired { members: Vec::new() },
+            Reason::RestartRequired { .. } => Reason::ConfigInvalid,
+            Reason::ConfigInvalid => Reason::Underlay { why },
+            Reason::Underlay { .. } => Reason::Device { why },
+            Reason::Device { .. } => Reason::Steering { why },
+            Reason::Steering { .. } => Reason::File { why },
+            Reason::File { .. } => return None,
+        })
+    }
+
+    #[test]
+    fn every_variant_has_its_code() {
+        let first = Reason::LeaseTaken { by: Ipv4Addr::LOCALHOST };
+        let codes = std::iter::successors(Some(first), next).map(|reason| reason.code());
+        assert_eq!(codes.collect::<Vec<_>>(), Reason::CODES);
     }
 }

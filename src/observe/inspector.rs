@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use canal_control::agent::Observer;
-use canal_control::status::{PolicyStatus, Status};
+use canal_control::status::{PolicyStatus, Reason, Status};
 use canal_dataplane::counters::Counter;
 use canal_dataplane::offload::Caps;
 use canal_dataplane::port::PortStats;
@@ -22,8 +22,8 @@ use super::health::{Liveness, Patient, Readiness};
 use super::journal::{Journal, Now};
 use super::metrics::Facts;
 use super::protocol::{
-    DatastoreView, FlowView, LeaseView, MAX_FLOWS, MAX_PATIENCE_MS, PolicyView, PortView, Reply, Request,
-    Response, StatusView, WorkerView, XdpView,
+    DatastoreView, FlowView, LATE_WORKERS, LeaseView, MAX_FLOWS, MAX_PATIENCE_MS, PolicyView, PortView,
+    ReasonView, Reply, Request, Response, StatusView, WorkerView, XdpView,
 };
 use super::{policy_views, views};
 use crate::ports::{Chosen, ChosenPort, TakenOver, UnderlayPort};
@@ -255,7 +255,7 @@ impl Inspector {
 impl Patient for Inspector {
     async fn readiness(&self) -> Readiness {
         let StatusView { ready, reasons, .. } = self.status_now().await;
-        Readiness { ready, reasons }
+        Readiness { ready, reasons: reasons.into_iter().map(|reason| reason.sentence).collect() }
     }
 
     fn liveness(&self) -> Liveness {
@@ -328,14 +328,16 @@ fn xdp_port(worker: u32, workers: u32, taken: &TakenOver, why: &str) -> Option<P
 /// What control side and workers say together. Ready = the control side says so, and every worker has seen what it
 /// published.
 fn control_view(control: &Status, seen: impl Iterator<Item = (u32, u64)>, now: Moment) -> StatusView {
-    let mut reasons: Vec<String> = control.degraded.iter().map(ToString::to_string).collect();
+    let said = |reason: &Reason| ReasonView { code: reason.code().into(), sentence: reason.to_string() };
+    let mut reasons: Vec<ReasonView> = control.degraded.iter().map(said).collect();
     let datastore = datastore(control, seen, now);
     let late = datastore.late_workers.len();
     if late > 0 {
-        reasons.push(format!(
-            "{late} of the workers do not use generation {} yet",
-            control.published_generation
-        ));
+        let generation = control.published_generation;
+        reasons.push(ReasonView {
+            code: LATE_WORKERS.into(),
+            sentence: format!("{late} of the workers do not use generation {generation} yet"),
+        });
     }
     let mut complaints: Vec<String> =
         control.complaints.iter().map(|c| format!("{}: {}", c.key, c.sentence)).collect();
@@ -396,7 +398,7 @@ fn lease(control: &Status) -> Option<LeaseView> {
 
 #[cfg(test)]
 mod tests {
-    use canal_control::status::{InForce, Reason};
+    use canal_control::status::InForce;
 
     use super::*;
 
@@ -406,7 +408,8 @@ mod tests {
         let view = control_view(&control, [(0, 3), (1, 3)].into_iter(), Moment::now());
         assert_eq!((view.ready, view.reasons), (true, vec![]));
         let view = control_view(&control, [(0, 3), (1, 2)].into_iter(), Moment::now());
-        let reason = "1 of the workers do not use generation 3 yet".to_owned();
+        let sentence = "1 of the workers do not use generation 3 yet".to_owned();
+        let reason = ReasonView { code: LATE_WORKERS.into(), sentence };
         assert_eq!((view.ready, view.reasons), (false, vec![reason]));
         assert_eq!(view.datastore.late_workers, [1]);
     }
@@ -439,7 +442,23 @@ mod tests {
         let control = Status { ready: true, degraded: vec![Reason::LeaseContended], ..Status::default() };
         let view = control_view(&control, std::iter::empty(), Moment::now());
         assert!(view.ready);
-        assert_eq!(view.reasons, [Reason::LeaseContended.to_string()]);
+        let sentence = Reason::LeaseContended.to_string();
+        assert_eq!(view.reasons, [ReasonView { code: "lease_contended".into(), sentence }]);
+    }
+
+    #[test]
+    fn the_readme_explains_every_code_and_no_other() {
+        let readme = include_str!("../../README.md");
+        let (_, table) =
+            readme.split_once("| code | what it means |\n|---|---|\n").expect("the table of codes");
+        let rows = table.lines().take_while(|line| line.starts_with('|'));
+        let codes =
+            rows.filter_map(|row| row.split('|').nth(1)).flat_map(|cell| cell.split('`').skip(1).step_by(2));
+        let mut explained: Vec<&str> = codes.collect();
+        let mut known: Vec<&str> = Reason::CODES.into_iter().chain([LATE_WORKERS]).collect();
+        explained.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(explained, known);
     }
 
     #[test]

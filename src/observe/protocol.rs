@@ -16,7 +16,7 @@ mod status;
 pub use policy::{
     DeciderView, IpSetView, PolicyView, RecordView, RuleSetView, RuleView, RulingView, VerdictsView,
 };
-pub use status::{DatastoreView, EnforcedView, LeaseView, StatusView};
+pub use status::{DatastoreView, EnforcedView, LATE_WORKERS, LeaseView, ReasonView, StatusView};
 
 /// File name of the admin socket in the run directory.
 pub const SOCKET_NAME: &str = "canal.sock";

@@ -419,7 +419,7 @@ pub fn status(view: &StatusView) -> String {
     };
     let mut text = String::from(headline);
     for reason in &view.reasons {
-        text.push_str(&format!("  {reason}\n"));
+        text.push_str(&format!("  {}\n", reason.sentence));
     }
     let mut line = |name: &str, value: String| text.push_str(&format!("{name:<11}{value}\n"));
     line("node", view.node.clone());

@@ -6,13 +6,25 @@ use serde::{Deserialize, Serialize};
 
 use super::PolicyView;
 
+/// Something that is not as it should be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReasonView {
+    /// For scripts: one of [`canal_control::status::Reason::CODES`], or [`LATE_WORKERS`].
+    pub code: String,
+    /// For people.
+    pub sentence: String,
+}
+
+/// Code of the reason that workers do not use the newest tables yet.
+pub const LATE_WORKERS: &str = "late_workers";
+
 /// Is the daemon well?
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusView {
     /// New workloads may come: the lease is ours, and every worker forwards by current tables.
     pub ready: bool,
     /// What is not as it should be, the most important first. A daemon may be ready all the same.
-    pub reasons: Vec<String>,
+    pub reasons: Vec<ReasonView>,
     /// Version of the daemon.
     pub version: String,
     /// Its process.

@@ -1,4 +1,4 @@
-use canal::observe::protocol::{LeaseView, RuleView};
+use canal::observe::protocol::{LeaseView, ReasonView, RuleView};
 
 use super::*;
 
@@ -259,7 +259,7 @@ fn json_is_the_value_itself_or_an_object_of_values() {
 fn the_status_says_what_is_wrong() {
     let mut view = StatusView {
         ready: false,
-        reasons: vec!["no lease yet".into()],
+        reasons: vec![ReasonView { code: "joining".into(), sentence: "no lease yet".into() }],
         version: "0.1.0".into(),
         pid: 7,
         uptime_s: 5,

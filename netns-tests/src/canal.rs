@@ -330,10 +330,18 @@ impl<'t> Canal<'t> {
         std::fs::read_to_string(self.log()).unwrap_or_default()
     }
 
-    /// Waits until `canal show endpoints` names `interface`, or no longer does.
+    /// Waits until `canal show endpoints` names `interface`, or no longer does. If so, by the number that it has now: the
+    /// daemon hears of an interface that has taken over another's name a moment later.
     pub fn wait_endpoint(&self, interface: &str, present: bool) -> Result<()> {
         wait::until(&format!("endpoint {interface} present={present}"), wait::SOON, || {
-            Ok(self.show("endpoints")?.to_string().contains(interface) == present)
+            let index = self.host.ns.enter(|| Ok(nix::net::if_::if_nametoindex(interface).ok()))?;
+            let shown = self.show("endpoints")?;
+            let endpoints = shown.as_array().context("no list of endpoints")?;
+            let named = endpoints.iter().find(|endpoint| endpoint["interface"] == interface);
+            Ok(match named {
+                Some(endpoint) => present && endpoint["ifindex"].as_u64() == index.map(u64::from),
+                None => !present,
+            })
         })
     }
 

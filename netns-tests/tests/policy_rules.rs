@@ -208,6 +208,42 @@ fn named_ports_are_those_of_the_endpoint() -> Result<()> {
 }
 
 #[test]
+fn ten_thousand_entries_of_a_network_set_decide_like_one() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(2))?;
+    let town = Town::build(&topology)?;
+    let mut nets: Vec<String> =
+        (0..10_000).map(|n| format!("172.{}.{}.0/24", 16 + n / 256 % 16, n % 256)).collect();
+    nets.extend((0..6_000).map(|n| format!("198.18.{}.{}", n / 250, n % 250)));
+    nets.push(format!("{}/32", town.client().v4));
+    let set = |nets: &[String]| {
+        Resource::global(Kind::GlobalNetworkSet, "blocked", json!({"nets": nets}))
+            .labelled(json!({"list": "blocked"}))
+    };
+    let put = |nets: &[String]| {
+        let set = set(nets);
+        town.overlay.store.put_long(&set.key(), &set.value().to_string())
+    };
+    put(&nets)?;
+    let rules = json!([{"action": "Deny", "source": {"selector": "list == 'blocked'"}}, {"action": "Allow"}]);
+    let spec = json!({"selector": "role == 'server'", "types": ["Ingress"], "ingress": rules});
+    // A policy of a namespace means what is in it, unless it says otherwise.
+    town.put(&policy("set", spec.clone()))?;
+    town.expect("a set of another place", town.client(), HTTP, true)?;
+    policy("set", spec.clone()).delete(&town.overlay.store)?;
+    town.put(&global("set", spec))?;
+    town.expect("in the set", town.client(), HTTP, false)?;
+    town.expect("not in the set", town.remote(), HTTP, true)?;
+    nets.pop();
+    put(&nets)?;
+    town.expect("taken out of the set", town.client(), HTTP, true)?;
+    // A wide network in the same set holds the other node's pod.
+    nets.push(format!("{}/24", town.overlay.subnets(1)?.v4));
+    put(&nets)?;
+    town.expect("its whole network is in the set", town.remote(), HTTP, false)?;
+    topology.pass()
+}
+
+#[test]
 fn icmp_rules_look_at_type_and_code_in_both_families() -> Result<()> {
     let topology = Topology::build(&Shape::hosts(2))?;
     let town = Town::of(&topology, &Network { dual: true, ..Network::default() })?;
@@ -270,5 +306,30 @@ fn an_unknown_profile_denies_and_so_does_none() -> Result<()> {
         town.label(&town.server, &[("role", "server")])?;
         town.expect("with its profile again", town.client(), HTTP, true)?;
     }
+    topology.pass()
+}
+
+#[test]
+fn a_policy_that_cannot_be_read_is_complained_of_and_does_not_stop_the_rest() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(2))?;
+    let town = Town::build(&topology)?;
+    let selector = "role = 'server'";
+    let bad =
+        policy("bad", json!({"selector": selector, "types": ["Ingress"], "ingress": [{"action": "Allow"}]}));
+    town.put(&bad)?;
+    town.overlay.store.put(&policy("half", json!({})).key(), "{\"kind\": \"NetworkPol")?;
+    town.put(&policy("good", json!({"selector": "role == 'server'", "types": ["Ingress"], "ingress": []})))?;
+    town.expect("the good one is in force", town.client(), HTTP, false)?;
+    wait::until("both are complained of", wait::SOON, || {
+        let (code, said) = town.overlay.canal(0).status_table()?;
+        let ignored = |name: &str| said.lines().any(|l| l.starts_with("ignored") && l.contains(name));
+        ensure!(code == Some(0), "what others write wrong is not this node's trouble: {said}");
+        Ok(ignored("default.bad") && ignored("default.half"))
+    })?;
+    bad.delete(&town.overlay.store)?;
+    policy("half", json!({})).delete(&town.overlay.store)?;
+    wait::until("no complaint is left", wait::SOON, || {
+        Ok(!town.overlay.canal(0).status_table()?.1.contains("ignored"))
+    })?;
     topology.pass()
 }

@@ -1,9 +1,9 @@
 //! Pods and their own node: who talks to whom on one host, and pods that come and go while the daemon runs.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use netns_tests::overlay::{wait_reachable, wait_unreachable};
 use netns_tests::traffic::{Ping, tcp};
-use netns_tests::{Netns, Network, Overlay, Pod, Role, Shape, Topology, attached, plan, wait};
+use netns_tests::{Netns, Network, Overlay, Pod, Role, Shape, Store, Topology, attached, plan, pod, wait};
 use std::net::IpAddr;
 
 /// TCP both ways between a pod and a host that is known by `address`.
@@ -100,6 +100,62 @@ fn the_gateway_is_the_daemons_own() -> Result<()> {
     let addresses = host.ip("addr show")?;
     ensure!(!addresses.contains("169.254.1.1"), "no gateway address on the host: {addresses}");
     ensure!(host.run(&["sysctl", "-n", "net.ipv4.ip_forward"])?.trim() == "0", "forwarding stays off");
+    topology.pass()
+}
+
+/// Puts a bridge between a pod and its host-side interface, as in front of a virtual machine: whoever is behind it takes
+/// only what is addressed to it.
+fn put_behind_bridge(host: &Netns, pod: &Pod) -> Result<()> {
+    let name = &pod.interface;
+    host.ip(&format!("link set {name} down"))?;
+    // A bridge keeps what is addressed to one of its ports, and the gateway's address was this one's.
+    host.ip(&format!("link set {name} name far address 02:bb:00:00:00:fe"))?;
+    host.ip(&format!(
+        "link add {name} address {} mtu 1430 type veth peer name near mtu 1430",
+        plan::GATEWAY_MAC
+    ))?;
+    host.ip("link add between type bridge stp_state 0 forward_delay 0 mcast_snooping 0")?;
+    for port in ["near", "far"] {
+        host.ip(&format!("link set {port} master between up"))?;
+    }
+    host.ip("link set between up")?;
+    host.ip(&format!("link set {name} up")).map(drop)
+}
+
+#[test]
+fn a_pod_whose_document_says_no_mac_takes_tcp_also_after_it_has_changed_its_mac() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(2))?;
+    let network = Network { dual: true, ..Network::default() };
+    let overlay = Overlay::start(&topology, &network, &[Role::canal(), Role::Kernel])?;
+    let (local, remote, host) = (overlay.pod(0), overlay.pod(1), &overlay.host(0).ns);
+    for (number, bridged) in [(5, false), (6, true)] {
+        let pod = Pod::new(&topology, overlay.host(0), overlay.subnets(0)?, number, overlay.pod_mtu)?;
+        if bridged {
+            put_behind_bridge(host, &pod)?;
+        }
+        let mut document = pod.endpoint();
+        document["spec"].as_object_mut().expect("an object").remove("mac");
+        overlay.store.put_workload(pod::NAMESPACE, &pod.endpoint_name(), &document)?;
+        overlay.canal(0).wait_endpoint(&pod.interface, true)?;
+        let shown = overlay.canal(0).show("endpoints")?.to_string();
+        ensure!(!shown.contains(&pod.mac), "nobody knows it: {shown}");
+
+        let everybody = |mac: &str| {
+            // A virtual machine that says nothing is not found; one word of its own is enough.
+            wait_reachable(&pod, local.v4.into()).with_context(|| format!("as {mac}"))?;
+            overlay.exchange(remote, &pod, 62)?;
+            overlay.exchange(local, &pod, 63)?;
+            tcp_with_host(&pod, host, overlay.subnets(0)?.v4.into())
+        };
+        everybody(&pod.mac)?;
+        let other = format!("02:bb:00:00:ff:{number:02x}");
+        pod.ns.ip(&format!("link set eth0 address {other}"))?;
+        if !bridged {
+            // In another namespace's end of a veth nobody asks for the address: not even a word is needed.
+            tcp::transfer(&remote.ns, &pod.ns, pod.v4.into(), 1_000_000)?;
+        }
+        everybody(&other)?;
+    }
     topology.pass()
 }
 

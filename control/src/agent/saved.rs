@@ -1,8 +1,9 @@
 //! The last good state on disk: written when something changed, read when the datastore is away at the start.
 
 use std::collections::BTreeSet;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::task::JoinHandle;
@@ -17,6 +18,9 @@ use crate::state::State;
 /// At most one look in this time: a cluster that starts writes leases by the hundred.
 const PERIOD: Duration = Duration::from_secs(10);
 
+/// Most that is written on average, bytes a second, however large the cluster and however busy.
+const RATE: u64 = 1 << 20;
+
 /// Older than this it is not gone on with: by then every lease in it has expired unless it was renewed, ours too, and
 /// another node may have been given our subnet.
 pub(super) const OLDEST: Duration = LEASE_TTL;
@@ -30,7 +34,9 @@ pub(super) struct Saver {
     /// Digest of what was written last; a copy would be as large as the datastore.
     last: Option<u64>,
     digest: RandomState,
-    writing: Option<JoinHandle<Result<(), SnapshotError>>>,
+    writing: Option<JoinHandle<Result<u64, SnapshotError>>>,
+    /// Between two looks.
+    period: Duration,
     /// What was in the way the last time.
     pub(super) trouble: Option<String>,
 }
@@ -44,13 +50,14 @@ impl Saver {
             last: None,
             digest: RandomState::new(),
             writing: None,
+            period: PERIOD,
             trouble: None,
         }
     }
 
     /// When to look for something new again.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.looked.map(|looked| looked + PERIOD)
+        self.looked.map(|looked| looked + self.period)
     }
 
     /// Writes if there is something new. False when it is too early to look, or nobody knows yet what became of the
@@ -67,14 +74,19 @@ impl Saver {
         if self.last.replace(digest) == Some(digest) {
             return true;
         }
-        let saved = snapshot::Saved {
+        let mut saved = snapshot::Saved {
             source: self.source.clone(),
             revision: state.revision(),
             saved_at: SystemTime::now(),
             entries: kept(state, without).map(|entry| (entry.key.clone(), entry.value.clone())).collect(),
         };
+        let remote: Vec<_> =
+            state.remote_workloads().map(|(key, endpoint)| (key.key(), Arc::clone(endpoint))).collect();
         let path = self.path.clone();
-        self.writing = Some(tokio::task::spawn_blocking(move || snapshot::save(&path, &saved)));
+        self.writing = Some(tokio::task::spawn_blocking(move || {
+            saved.entries.extend(remote.into_iter().map(|(key, endpoint)| (key, endpoint.to_document())));
+            snapshot::save(&path, &saved)
+        }));
         false
     }
 
@@ -90,13 +102,19 @@ impl Saver {
         }
     }
 
-    async fn settle(&mut self, writing: JoinHandle<Result<(), SnapshotError>>) {
+    async fn settle(&mut self, writing: JoinHandle<Result<u64, SnapshotError>>) {
         let outcome = writing.await.map_err(|panic| panic.to_string());
-        self.trouble = outcome.and_then(|written| written.map_err(|error| error.to_string())).err();
-        if let Some(why) = &self.trouble {
-            tracing::warn!("the last good state could not be saved: {why}");
-            self.last = None;
-        }
+        self.trouble = match outcome.and_then(|written| written.map_err(|error| error.to_string())) {
+            Ok(bytes) => {
+                self.period = PERIOD.max(Duration::from_secs(bytes / RATE));
+                None
+            }
+            Err(why) => {
+                tracing::warn!("the last good state could not be saved: {why}");
+                self.last = None;
+                Some(why)
+            }
+        };
     }
 
     fn digest(&self, state: &State, without: &BTreeSet<String>) -> u64 {
@@ -107,6 +125,7 @@ impl Saver {
                 hasher.write(part);
             }
         }
+        state.remote_workloads().for_each(|workload| workload.hash(&mut hasher));
         hasher.finish()
     }
 }

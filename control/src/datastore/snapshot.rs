@@ -117,11 +117,11 @@ fn checksum(bytes: &[u8]) -> u64 {
 }
 
 /// Writes a state so that either it or the one before is there, whatever happens meanwhile. Directories on the
-/// way must exist. Blocks on the disk.
+/// way must exist. Blocks on the disk. Returns the bytes written.
 ///
 /// # Errors
 /// [`SnapshotError::Io`].
-pub fn save(path: &Path, state: &Saved) -> Result<(), SnapshotError> {
+pub fn save(path: &Path, state: &Saved) -> Result<u64, SnapshotError> {
     let failed = |source| SnapshotError::Io { path: path.to_owned(), source };
     let mut body = Vec::new();
     for (key, value) in &state.entries {
@@ -145,7 +145,8 @@ pub fn save(path: &Path, state: &Saved) -> Result<(), SnapshotError> {
     };
     let mut text = serde_json::to_vec(&header).map_err(|error| failed(error.into()))?;
     text.push(b'\n');
-    write(path, &text, &body).map_err(failed)
+    write(path, &text, &body).map_err(failed)?;
+    Ok((text.len() + body.len()) as u64)
 }
 
 fn write(path: &Path, header: &[u8], body: &[u8]) -> io::Result<()> {

@@ -79,8 +79,8 @@ pub struct State {
     local: BTreeMap<WorkloadKey, Arc<WorkloadEndpoint>>,
     quirks: Quirks,
     complaints: BTreeMap<String, Complaint>,
-    /// Documents a restart without datastore needs: config, leases, Calico's but for workloads of other nodes, which
-    /// would be most of all there is.
+    /// Documents a restart without datastore needs: config, leases, Calico's. Not those of workloads of other nodes, which
+    /// would be most of all there is: they can be written anew from what was read.
     documents: BTreeMap<String, KeyValue>,
     revision: Revision,
 }
@@ -284,7 +284,12 @@ impl State {
         self.complaints.values()
     }
 
-    /// What to save for a start without datastore, in key order.
+    /// Workload endpoints of other nodes: what of them is to be saved for a start without datastore.
+    pub fn remote_workloads(&self) -> impl Iterator<Item = (&WorkloadKey, &Arc<WorkloadEndpoint>)> {
+        self.calico.workloads().iter().filter(|(_, endpoint)| endpoint.node != self.nodename)
+    }
+
+    /// What else to save for it, in key order.
     pub fn documents(&self) -> impl Iterator<Item = &KeyValue> {
         self.documents.values()
     }

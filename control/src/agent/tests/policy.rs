@@ -17,13 +17,13 @@ fn pod(interface: &str, address: &str, app: &str) -> String {
     )
 }
 
-fn remote_pod(address: &str) -> String {
+pub(super) fn remote_pod(address: &str) -> String {
     format!(
         r#"{{"metadata":{{"labels":{{"app":"client"}}}},"spec":{{"node":"n2","interfaceName":"cali7","ipNetworks":["{address}/32"]}}}}"#
     )
 }
 
-fn remote_key(name: &str) -> String {
+pub(super) fn remote_key(name: &str) -> String {
     WorkloadKey { namespace: "default".into(), name: format!("n2-k8s-{name}-eth0") }.key()
 }
 
@@ -175,6 +175,36 @@ async fn policy_survives_a_restart_without_datastore_and_its_loss() {
     settle().await;
     assert_eq!(node.lists(), lists);
     assert!(node.codes().contains(&"datastore_wiped"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_on_other_nodes_is_known_after_a_restart_without_datastore() {
+    let deny = r#"{"spec":{"selector":"app == 'web'","types":["Ingress"],
+        "ingress":[{"action":"Deny","source":{"selector":"app == 'client'"}},{"action":"Allow"}]}}"#;
+    let world = World::with_config(VXLAN).await;
+    world.put(&workload_key("a"), &pod("cali0", "10.244.9.1", "web")).await;
+    world.put(&format!("{P}/profiles/kns.default"), ALLOW_ALL).await;
+    world.put(&format!("{P}/globalnetworkpolicies/default.deny"), deny).await;
+    for (name, address) in [("c", "10.244.7.1"), ("d", "10.244.7.2")] {
+        world.put(&remote_key(name), &remote_pod(address)).await;
+    }
+    let mut node = world.start();
+    node.until_ready().await;
+    assert_eq!(node.set_sizes(), [2]);
+    let spec = node.spec();
+    // One more comes later: that is news, too.
+    world.put(&remote_key("e"), &remote_pod("10.244.7.3")).await;
+    world.pass(Duration::from_secs(30)).await;
+    let spec_of_three = node.spec();
+    assert_ne!(spec.sets, spec_of_three.sets);
+    node.stop().await;
+
+    world.store.set_fault(Some(Fault::Unavailable));
+    let mut node = world.start();
+    node.until("forwarding", |status| status.published_generation > 0).await;
+    assert!(node.codes().contains(&"saved_state"));
+    assert_eq!(node.spec().sets, spec_of_three.sets);
+    assert_eq!(node.spec().endpoints, spec_of_three.endpoints);
 }
 
 #[tokio::test(start_paused = true)]

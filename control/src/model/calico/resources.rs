@@ -152,7 +152,7 @@ impl Profile {
 }
 
 /// A port that an endpoint has a name for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NamedPort {
     /// Name.
     pub name: String,

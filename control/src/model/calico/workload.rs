@@ -6,13 +6,16 @@ use std::sync::Arc;
 use canal_dataplane::net::Mac;
 use ipnetwork::IpNetwork;
 
+use serde_json::{Map, Value, json};
+
 use super::resources::{Labels, NamedPort};
+use super::v1::{NAMESPACE_LABEL, SERVICE_ACCOUNT_LABEL};
 
 /// Most addresses taken of one endpoint. Orchestrators give one or two; the source check walks the list.
 pub const MAX_NETWORKS: usize = 64;
 
 /// What forwarding and policy need of a workload endpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WorkloadEndpoint {
     /// The node it runs on.
     pub node: String,
@@ -32,11 +35,98 @@ pub struct WorkloadEndpoint {
     pub floating: Vec<FloatingAddress>,
 }
 
+impl WorkloadEndpoint {
+    /// A value for its key that is read as this endpoint, without what nothing here needs of the one it was read from.
+    pub fn to_document(&self) -> Vec<u8> {
+        let mut labels = (*self.labels).clone();
+        // Both are the reader's to add, and would be taken for a pod's own claim.
+        labels.remove(NAMESPACE_LABEL);
+        let account = labels.remove(SERVICE_ACCOUNT_LABEL);
+        let networks: Vec<String> = self.networks.iter().map(ToString::to_string).collect();
+        let port =
+            |port: &NamedPort| json!({"name": port.name, "protocol": port.protocol, "port": port.port});
+        let floating =
+            |nat: &FloatingAddress| json!({"internalIP": nat.internal, "externalIP": nat.external});
+        let members = [
+            ("node", json!(self.node)),
+            ("interfaceName", json!(self.interface)),
+            ("ipNetworks", json!(networks)),
+            ("profiles", json!(self.profiles)),
+            ("ports", self.ports.iter().map(port).collect()),
+            ("ipNATs", self.floating.iter().map(floating).collect()),
+            ("mac", json!(self.mac.map(|mac| mac.to_string()))),
+            ("serviceAccountName", json!(account)),
+        ];
+        let said = |value: &Value| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty());
+        let spec: Map<String, Value> =
+            members.into_iter().filter(|(_, value)| said(value)).map(|(k, v)| (k.to_owned(), v)).collect();
+        json!({"metadata": {"labels": labels}, "spec": spec}).to_string().into_bytes()
+    }
+}
+
 /// An address that others know an endpoint by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FloatingAddress {
     /// The endpoint's own.
     pub internal: IpAddr,
     /// As others see it.
     pub external: IpAddr,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::calico::WorkloadKey;
+    use crate::model::calico::decode::{Decoded, Key, decode};
+    use crate::model::calico::problem::Quirks;
+
+    fn address() -> impl Strategy<Value = IpAddr> {
+        prop_oneof![any::<[u8; 4]>().prop_map(IpAddr::from), any::<[u8; 16]>().prop_map(IpAddr::from)]
+    }
+
+    fn endpoint() -> impl Strategy<Value = WorkloadEndpoint> {
+        let labels = proptest::collection::btree_map("[a-z]{1,4}/[a-z]{1,4}", "[a-z0-9]{0,8}", 0..4);
+        let port = ("[a-z]{1,5}", prop_oneof![Just(6u8), Just(17), Just(132)], 1u16..)
+            .prop_map(|(name, protocol, port)| NamedPort { name, protocol, port });
+        let mac = any::<[u8; 5]>().prop_map(|rest| Mac([2, rest[0], rest[1], rest[2], rest[3], rest[4]]));
+        let floating =
+            (address(), address()).prop_map(|(internal, external)| FloatingAddress { internal, external });
+        (
+            (proptest::collection::btree_set(address(), 1..4), labels, proptest::option::of("[a-z]{1,5}")),
+            proptest::collection::vec("[a-z.]{1,8}", 0..3),
+            proptest::collection::vec(port, 0..3),
+            proptest::collection::vec(floating, 0..2),
+            proptest::option::of(mac),
+        )
+            .prop_map(|((addresses, mut labels, account), profiles, ports, floating, mac)| {
+                labels.insert(NAMESPACE_LABEL.into(), "ns".into());
+                labels.extend(account.map(|account| (SERVICE_ACCOUNT_LABEL.to_owned(), account)));
+                let mut networks: Vec<IpNetwork> = addresses.into_iter().map(IpNetwork::from).collect();
+                networks.sort_unstable();
+                WorkloadEndpoint {
+                    node: "n2".into(),
+                    interface: "cali1".into(),
+                    networks,
+                    mac,
+                    labels: Arc::new(labels),
+                    profiles,
+                    ports,
+                    floating,
+                }
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn a_document_is_read_as_the_endpoint_it_was_made_of(endpoint in endpoint()) {
+            let key = WorkloadKey { namespace: "ns".into(), name: "n2-k8s-a-eth0".into() }.key();
+            let (decoded, problems) = decode(&key, &endpoint.to_document(), Quirks::default()).unwrap();
+            prop_assert!(problems.is_empty());
+            prop_assert!(Key::parse(&key).is_ok());
+            let Decoded::Workload(_, read) = decoded else { panic!("{decoded:?}") };
+            prop_assert_eq!(read, endpoint);
+        }
+    }
 }

@@ -8,7 +8,6 @@ use rand::rngs::StdRng;
 use tokio::time::Instant;
 
 use super::feeds::Feeds;
-use super::hold::Hold;
 use super::{Agent, AgentError, Options, saved};
 use crate::flannel::identity::StoredIdentity;
 use crate::flannel::{AcquireError, Identity, JoinError, Membership, MembershipOptions, join};
@@ -64,7 +63,7 @@ impl Agent {
                 match self.try_join(&feeds.live).await {
                     Ok(entered) => {
                         // Whatever was lost before this node joined was never in force here.
-                        feeds.hold = None;
+                        feeds.release();
                         return Ok(entered);
                     }
                     Err(obstacle) => obstacle,
@@ -212,7 +211,7 @@ impl Agent {
             (self.clock)(),
         );
         tracing::warn!(?age, subnets = %own.subnets, "the datastore is away; going on by what was saved");
-        feeds.hold = Some(Hold::saved(state, age.as_secs()));
+        feeds.hold_saved(state, age.as_secs());
         Ok(Some(Entered { membership, external, remembered: true }))
     }
 }

@@ -3,7 +3,6 @@
 //! Two, because they fail apart: a flannel user of etcd may read the network's prefix and nothing of Calico's, and
 //! its node must forward all the same.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -171,7 +170,11 @@ impl Feeds {
                 self.workloads_reached = reached;
             }
         }
-        self.live.reached(self.heard());
+        let heard = self.heard();
+        self.live.reached(heard);
+        if let Some(hold) = &mut self.hold {
+            hold.take(&batch.changes, heard);
+        }
         let own = |change: &&Change| Some(&change.key) == self.own_key.as_ref();
         if let Some(change) = batch.changes.iter().rfind(own) {
             self.own_change = Some(change.clone());
@@ -227,20 +230,27 @@ impl Feeds {
         }
     }
 
+    /// From now on what was saved is in force, too.
+    pub(super) fn hold_saved(&mut self, saved: State, age_s: u64) {
+        self.hold = Some(Hold::saved(saved, age_s));
+        self.altered = Altered::everything();
+    }
+
+    /// From now on only what the datastore says is in force.
+    pub(super) fn release(&mut self) {
+        self.hold = None;
+        // What it does not say any more goes now: nobody has counted that.
+        self.altered = Altered::everything();
+    }
+
     /// Keys of Calico's that may have changed in [`Self::effective`] since the last call.
     pub(super) fn take_altered(&mut self) -> Altered {
-        // While two states are in force together, and once more afterwards, nobody knows.
-        let next = if self.hold.is_some() { Altered::everything() } else { Altered::default() };
-        let altered = std::mem::replace(&mut self.altered, next);
-        if self.hold.is_some() { Altered::everything() } else { altered }
+        std::mem::take(&mut self.altered)
     }
 
     /// What is in force: the live state, or that over what was there before.
-    pub(super) fn effective(&self) -> Cow<'_, State> {
-        match &self.hold {
-            None => Cow::Borrowed(&self.live),
-            Some(hold) => Cow::Owned(self.live.over(&hold.former)),
-        }
+    pub(super) fn effective(&self) -> &State {
+        self.hold.as_ref().map_or(&self.live, Hold::merged)
     }
 
     /// What the datastore itself cannot use, as a reason to be degraded.

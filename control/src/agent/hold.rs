@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::datastore::{Change, Revision};
 use crate::model::flannel::NetworkConfig;
 use crate::state::{ConfigState, State};
 
@@ -15,7 +16,9 @@ const REFILL: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Hold {
     /// What was there before.
-    pub(super) former: State,
+    former: State,
+    /// What is in force: that, and over it what the datastore says now.
+    merged: State,
     cause: Cause,
     /// When it ends, once the datastore is being filled again.
     until: Option<Instant>,
@@ -35,13 +38,38 @@ pub(super) enum Cause {
 
 impl Hold {
     /// The datastore had this, and lost it.
-    pub(super) const fn wiped(former: State) -> Self {
-        Self { former, cause: Cause::Wiped, until: None }
+    pub(super) fn wiped(former: State) -> Self {
+        Self::new(former, Cause::Wiped)
     }
 
     /// This was saved; the datastore has said nothing yet.
-    pub(super) const fn saved(former: State, age_s: u64) -> Self {
-        Self { former, cause: Cause::Saved { age_s }, until: None }
+    pub(super) fn saved(former: State, age_s: u64) -> Self {
+        Self::new(former, Cause::Saved { age_s })
+    }
+
+    fn new(former: State, cause: Cause) -> Self {
+        let former = former.aged();
+        Self { merged: former.clone(), former, cause, until: None }
+    }
+
+    /// What is in force.
+    pub(super) const fn merged(&self) -> &State {
+        &self.merged
+    }
+
+    /// The datastore has said this, and has been read up to `revision`. Costs as much as there are changes, however much
+    /// is held: a datastore that is filled again says it in small pieces.
+    pub(super) fn take(&mut self, changes: &[Change], revision: Revision) {
+        for change in changes {
+            if change.value.is_some() {
+                self.merged.apply(std::slice::from_ref(change));
+            } else {
+                self.merged.restore(&self.former, &change.key);
+            }
+        }
+        if revision > 0 {
+            self.merged.reached(revision);
+        }
     }
 
     pub(super) const fn cause(&self) -> Cause {
@@ -78,7 +106,7 @@ impl Hold {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datastore::{Change, KeyValue};
+    use crate::datastore::KeyValue;
     use crate::model::flannel::Prefix;
 
     fn state(config: Option<&str>) -> State {

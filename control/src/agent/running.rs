@@ -44,6 +44,10 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 /// A pause is so many times as long as acting took: a datastore in turmoil costs a quarter of a core, not a core.
 const PAUSE_SHARE: u32 = 3;
 
+/// The same while what was there before is in force: a datastore that is filled again says it in very many pieces, and
+/// nobody waits for one of them.
+const LONGEST_PAUSE_HELD: Duration = Duration::from_secs(1);
+
 /// Pause before a failed steering or file is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -251,7 +255,8 @@ impl Running {
             let start = Instant::now();
             self.react().await;
             self.report();
-            let pause = (start.elapsed() * PAUSE_SHARE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+            let longest = if self.feeds.hold.is_some() { LONGEST_PAUSE_HELD } else { LONGEST_PAUSE };
+            let pause = (start.elapsed() * PAUSE_SHARE).clamp(SHORTEST_PAUSE, longest);
             self.pause_until = Instant::now() + pause;
             self.wait().await;
             self.report_heard();
@@ -300,7 +305,7 @@ impl Running {
         let Some(hold) = &mut self.feeds.hold else { return };
         if hold.is_over(&self.feeds.live, complete, Instant::now()) {
             tracing::info!("forwarding by what the datastore says again");
-            self.feeds.hold = None;
+            self.feeds.release();
         }
     }
 
@@ -346,7 +351,7 @@ impl Running {
     async fn resolve(&mut self) -> (NodeSpec, Desired, EdgePlan) {
         let (altered, picture) = (self.feeds.take_altered(), self.feeds.picture());
         let state = self.feeds.effective();
-        let taken = self.calico.follow(&state, picture, &altered);
+        let taken = self.calico.follow(state, picture, &altered);
         if taken && self.felix.follow(state.calico()) {
             self.agent.felix.send_replace(Arc::clone(self.felix.config()));
         }
@@ -356,11 +361,11 @@ impl Running {
         }
         let view = self.views.borrow().clone();
         let host: &dyn Host = &*self.agent.host;
-        let on_link = self.on_link.update(host, &self.external, &self.joined.backend, &state).await;
+        let on_link = self.on_link.update(host, &self.external, &self.joined.backend, state).await;
         let options = &self.agent.options;
         let felix = &self.felix.config().values;
         let facts = self.joined.facts(&self.external, &view, &on_link, options, felix);
-        let Resolved { spec, complaints, superseded } = resolve(&state, &facts, self.calico.policy());
+        let Resolved { spec, complaints, superseded } = resolve(state, &facts, self.calico.policy());
         let (wanted, plan) = (desired(&facts, &spec), edge_plan(&facts, &spec));
         let own = self.joined.duplicate.iter().cloned();
         self.complaints = own.chain(self.felix.config().complaints()).chain(complaints).collect();

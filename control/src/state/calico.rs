@@ -1,10 +1,11 @@
 //! Calico's resources, by kind.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use ipnetwork::IpNetwork;
 
+use super::copy;
 use super::interner::Interner;
 use crate::model::calico::decode::{Decoded, Key};
 use crate::model::calico::keys::ResourceKey;
@@ -35,6 +36,9 @@ pub struct Calico {
     labels: Interner<Arc<Labels>>,
     selectors: Interner<Selector>,
 }
+
+/// What a key has that is not there.
+static NOTHING: LazyLock<Calico> = LazyLock::new(Calico::default);
 
 impl Default for Calico {
     fn default() -> Self {
@@ -105,36 +109,44 @@ impl Calico {
 
     /// Forgets what was there under a key.
     pub(super) fn forget(&mut self, key: &Key) {
+        self.restore(&NOTHING, key);
+    }
+
+    /// What `former` has under a key, in the place of what is here.
+    pub(super) fn restore(&mut self, former: &Self, key: &Key) {
         match key {
-            Key::Block(cidr) => drop(self.blocks.remove(cidr)),
-            Key::Resource(key) => self.forget_resource(key),
+            Key::Block(cidr) => copy(&mut self.blocks, &former.blocks, cidr),
+            Key::Resource(key) => self.restore_resource(former, key),
         }
     }
 
-    fn forget_resource(&mut self, key: &ResourceKey) {
+    fn restore_resource(&mut self, former: &Self, key: &ResourceKey) {
         let ResourceKey { kind: Some(kind), namespace, name } = key else { return };
         match kind {
             Kind::NetworkPolicy | Kind::GlobalNetworkPolicy => {
-                drop(self.policies.remove(&PolicyKey::of(key)))
+                copy(&mut self.policies, &former.policies, &PolicyKey::of(key));
             }
+            // Known to every client, whether it is stored or not.
             Kind::Profile if name == Profile::DEFAULT_ALLOW => {}
-            Kind::Profile => drop(self.profiles.remove(name)),
-            Kind::Tier => drop(self.tiers.remove(name)),
+            Kind::Profile => copy(&mut self.profiles, &former.profiles, name),
+            Kind::Tier => copy(&mut self.tiers, &former.tiers, name),
             Kind::WorkloadEndpoint => {
                 let key = WorkloadKey { namespace: namespace.clone(), name: name.clone() };
-                self.workloads.remove(&key);
+                copy(&mut self.workloads, &former.workloads, &key);
             }
-            Kind::HostEndpoint => drop(self.host_endpoints.remove(name)),
-            Kind::NetworkSet | Kind::GlobalNetworkSet => drop(self.network_sets.remove(&key.full_name())),
-            Kind::IpPool => drop(self.pools.remove(name)),
-            Kind::Node => drop(self.nodes.remove(name)),
+            Kind::HostEndpoint => copy(&mut self.host_endpoints, &former.host_endpoints, name),
+            Kind::NetworkSet | Kind::GlobalNetworkSet => {
+                copy(&mut self.network_sets, &former.network_sets, &key.full_name());
+            }
+            Kind::IpPool => copy(&mut self.pools, &former.pools, name),
+            Kind::Node => copy(&mut self.nodes, &former.nodes, name),
             Kind::FelixConfiguration => {
                 if let Ok(scope) = Scope::parse(name) {
-                    self.settings.remove(&scope);
+                    copy(&mut self.settings, &former.settings, &scope);
                 }
             }
-            Kind::ClusterInformation if name == "default" => self.ready = None,
-            Kind::BgpConfiguration if name == "default" => self.service_nets.clear(),
+            Kind::ClusterInformation if name == "default" => self.ready = former.ready,
+            Kind::BgpConfiguration if name == "default" => self.service_nets.clone_from(&former.service_nets),
             Kind::ClusterInformation
             | Kind::BgpConfiguration
             | Kind::BgpFilter
@@ -146,27 +158,6 @@ impl Calico {
             | Kind::StagedGlobalNetworkPolicy
             | Kind::StagedKubernetesNetworkPolicy
             | Kind::StagedNetworkPolicy => {}
-        }
-    }
-
-    /// Takes in everything of another one; what it has goes before what was here.
-    pub(super) fn extend(&mut self, other: &Self) {
-        fn add<K: Ord + Clone, V: Clone>(to: &mut BTreeMap<K, V>, from: &BTreeMap<K, V>) {
-            to.extend(from.iter().map(|(key, value)| (key.clone(), value.clone())));
-        }
-        add(&mut self.workloads, &other.workloads);
-        add(&mut self.host_endpoints, &other.host_endpoints);
-        add(&mut self.network_sets, &other.network_sets);
-        add(&mut self.policies, &other.policies);
-        add(&mut self.profiles, &other.profiles);
-        add(&mut self.tiers, &other.tiers);
-        add(&mut self.pools, &other.pools);
-        add(&mut self.nodes, &other.nodes);
-        add(&mut self.blocks, &other.blocks);
-        add(&mut self.settings, &other.settings);
-        self.ready = other.ready.or(self.ready);
-        if !other.service_nets.is_empty() {
-            self.service_nets.clone_from(&other.service_nets);
         }
     }
 

@@ -6,6 +6,7 @@
 mod calico;
 mod interner;
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -224,29 +225,32 @@ impl State {
         self.documents.insert(entry.key.clone(), entry.clone());
     }
 
-    /// This state with everything of `former` that it has no word about, for a datastore that lost its content and is
-    /// being filled again. What is there now goes before what was: revisions of the lost history count as oldest.
+    /// As something that was: the revisions of its history are older than any other.
     #[must_use]
-    pub fn over(&self, former: &Self) -> Self {
-        let mut merged = former.clone();
-        merged.leases.values_mut().for_each(|lease| lease.mod_revision = Revision::MIN);
-        merged.unreachable.values_mut().for_each(|lease| lease.mod_revision = Revision::MIN);
-        for key in self.documents.keys().chain(self.complaints.keys()) {
-            merged.forget(key);
+    pub fn aged(mut self) -> Self {
+        self.leases.values_mut().for_each(|lease| lease.mod_revision = Revision::MIN);
+        self.unreachable.values_mut().for_each(|lease| lease.mod_revision = Revision::MIN);
+        self
+    }
+
+    /// What `former` says of a key, in the place of what is here; nothing if it says nothing.
+    pub fn restore(&mut self, former: &Self, key: &str) {
+        self.forget(key);
+        if key == self.prefix.config_key() {
+            self.config.clone_from(&former.config);
         }
-        if self.config != ConfigState::Absent {
-            merged.config = self.config.clone();
+        copy(&mut self.leases, &former.leases, key);
+        copy(&mut self.unreachable, &former.unreachable, key);
+        copy(&mut self.complaints, &former.complaints, key);
+        copy(&mut self.documents, &former.documents, key);
+        if is_calico(key)
+            && let Ok(parsed) = Key::parse(key)
+        {
+            self.calico.restore(&former.calico, &parsed);
+            if let Some(workload) = WorkloadKey::from_key(key) {
+                copy(&mut self.local, &former.local, &workload);
+            }
         }
-        merged.leases.extend(self.leases.clone());
-        merged.unreachable.extend(self.unreachable.clone());
-        merged.calico.extend(&self.calico);
-        merged.local.extend(self.local.clone());
-        merged.complaints.extend(self.complaints.clone());
-        merged.documents.extend(self.documents.clone());
-        if self.revision > 0 {
-            merged.revision = self.revision;
-        }
-        merged
     }
 
     /// The node we are.
@@ -297,6 +301,19 @@ impl State {
     /// Revision the datastore has been read up to.
     pub const fn revision(&self) -> Revision {
         self.revision
+    }
+}
+
+/// What is `from` under a key is `to`, too, be it nothing.
+fn copy<K, Q, V>(to: &mut BTreeMap<K, V>, from: &BTreeMap<K, V>, key: &Q)
+where
+    K: Borrow<Q> + Ord,
+    Q: ToOwned<Owned = K> + Ord + ?Sized,
+    V: Clone,
+{
+    match from.get(key) {
+        Some(value) => drop(to.insert(key.to_owned(), value.clone())),
+        None => drop(to.remove(key)),
     }
 }
 
@@ -447,17 +464,29 @@ mod tests {
     }
 
     #[test]
-    fn a_refilled_datastore_goes_before_what_was_lost() {
-        let (a, b) =
-            ("/coreos.com/network/subnets/10.244.1.0-24", "/coreos.com/network/subnets/10.244.2.0-24");
-        let former =
-            state(&[put("/coreos.com/network/config", CONFIG, 90), put(a, LEASE, 91), put(b, LEASE, 92)]);
-        let now = state(&[put(a, &LEASE.replace("192.0.2.2", "192.0.2.9"), 3)]);
-        let merged = now.over(&former);
-        assert!(matches!(merged.config(), ConfigState::Valid(_)));
-        assert_eq!(merged.leases()[a], now.leases()[a]);
-        assert_eq!(merged.leases()[b].mod_revision, Revision::MIN);
-        assert_eq!(now.over(&now).leases()[a], now.leases()[a]);
+    fn a_key_is_restored_as_it_was_whatever_its_kind() {
+        let workload = workload("n1-k8s-z-eth0");
+        let mut before =
+            resources(r#"{"cidr":"10.0.0.0/8","datastoreReady":true,"logPrefix":"x","interfaceName":"c"}"#);
+        before.extend([
+            put("/coreos.com/network/config", CONFIG, 90),
+            put("/coreos.com/network/subnets/10.244.1.0-24", LEASE, 91),
+            put("/coreos.com/network/subnets/10.244.2.0-24", "nonsense", 92),
+            put(&workload, WORKLOAD, 93),
+        ]);
+        let former = state(&before).aged();
+        let keys: Vec<&str> = before.iter().map(|change| &*change.key).collect();
+        // From nothing, and from something else; and back to nothing.
+        let others: Vec<Change> = keys.iter().map(|key| put(key, "{}", 95)).collect();
+        for start in [Vec::new(), others] {
+            let mut state = state(&start);
+            keys.iter().for_each(|key| state.restore(&former, key));
+            assert_eq!(state, former);
+            assert!(state.leases().values().all(|lease| lease.mod_revision == Revision::MIN));
+            let nothing = State::new("n1", &Prefix::default());
+            keys.iter().for_each(|key| state.restore(&nothing, key));
+            assert_eq!(state, nothing);
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::agent::feeds::Feeds;
 use crate::datastore::memory::Fault;
 
 #[tokio::test(start_paused = true)]
@@ -201,4 +202,47 @@ async fn of_two_leases_with_one_address_the_older_is_not_saved() {
     node.until_ready().await;
     assert!(node.reaches("10.244.8.0/24", "192.0.2.77"));
     assert_eq!(node.via("10.244.9.0/24"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_datastore_that_is_filled_again_costs_what_is_filled_in() {
+    const PODS: usize = 300;
+    let world = World::with_config(VXLAN).await;
+    let key = |n: usize| policy::remote_key(&format!("pod{n}"));
+    let pod = |n: usize| policy::remote_pod(&format!("10.244.{}.{}", n / 200, n % 200 + 1));
+    for n in 0..PODS {
+        world.put(&key(n), &pod(n)).await;
+    }
+    let store: Arc<dyn Datastore> = Arc::new(world.store.clone());
+    let mut feeds = Feeds::start(&store, &Prefix::default(), "n1", 1);
+    while !(feeds.network_in_sync && feeds.workloads_in_sync) {
+        let batch = feeds.next().await;
+        feeds.take(batch);
+    }
+    assert!(feeds.take_altered().everything);
+    assert_eq!(feeds.effective().calico().workloads().len(), PODS);
+
+    world.store.wipe();
+    let mut looked_at = 0;
+    let mut take = async |feeds: &mut Feeds| {
+        let batch = feeds.next().await;
+        feeds.take(batch);
+        let altered = feeds.take_altered();
+        assert!(!altered.everything, "nobody has to look at all there is");
+        looked_at += altered.keys.len();
+        assert_eq!(feeds.effective().calico().workloads().len(), PODS, "nobody is lost on the way");
+    };
+    while feeds.hold.is_none() || !feeds.live.calico().workloads().is_empty() {
+        take(&mut feeds).await;
+    }
+    for n in 0..PODS {
+        world.put(&key(n), &pod(n)).await;
+        while feeds.live.calico().workloads().len() <= n {
+            take(&mut feeds).await;
+        }
+    }
+    assert_eq!(looked_at, 2 * PODS, "each once when it went and once when it came");
+
+    feeds.release();
+    assert!(feeds.take_altered().everything, "what was not filled in again goes now");
 }

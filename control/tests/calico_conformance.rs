@@ -1,11 +1,7 @@
 //! Runs every case of the `calico` conformance files that concern the data model: what libcalico-go and Felix read,
 //! refuse and make of what is in etcd.
-//!
-//! The directory is `$CANAL_CONFORMANCE_DIR`, by default `../shared/conformance` beside the workspace. Without it
-//! nothing is tested, which is an error when `CI=true`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -17,6 +13,8 @@ mod keys;
 mod names;
 #[path = "calico_conformance/processors.rs"]
 mod processors;
+#[path = "../../tests/recorded/mod.rs"]
+mod recorded;
 #[path = "calico_conformance/rules.rs"]
 mod rules;
 #[path = "calico_conformance/selectors.rs"]
@@ -30,17 +28,8 @@ mod vectors;
 type Outcomes = Vec<Result<(), String>>;
 
 fn document(file: &str) -> Option<Value> {
-    let base = std::env::var_os("CANAL_CONFORMANCE_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/conformance"),
-        PathBuf::from,
-    );
-    let directory = base.join("calico");
-    if directory.is_dir() {
-        return Some(serde_json::from_slice(&fs::read(directory.join(file)).unwrap()).unwrap());
-    }
-    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "no conformance files in {}", directory.display());
-    println!("skipped: no conformance files in {}", directory.display());
-    None
+    let path = recorded::find("calico")?.join(file);
+    Some(serde_json::from_slice(&fs::read(path).unwrap()).unwrap())
 }
 
 /// Runs one list of a file; every case counts.

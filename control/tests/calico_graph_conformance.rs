@@ -1,12 +1,8 @@
 //! Runs every case of Calico's `calc-graph.json` (states of a datastore with what the real Felix made of them, and the
 //! sequences in which they follow each other) and `e2e-etcd.json` (the same from etcd's own keys and values,
 //! in memory and through a real etcd).
-//!
-//! The directory is `$CANAL_CONFORMANCE_DIR`, by default `../shared/conformance` beside the workspace. Without it nothing
-//! is tested, which is an error when `CI=true`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -21,23 +17,16 @@ mod etcd_server;
 mod expected;
 #[path = "calico_graph_conformance/real_etcd.rs"]
 mod real_etcd;
+#[path = "../../tests/recorded/mod.rs"]
+mod recorded;
 #[path = "calico_graph_conformance/rendered.rs"]
 mod rendered;
 #[path = "calico_graph_conformance/v1.rs"]
 mod v1;
 
 fn read(name: &str) -> Option<Value> {
-    let base = std::env::var_os("CANAL_CONFORMANCE_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/conformance"),
-        PathBuf::from,
-    );
-    let path = base.join("calico").join(name);
-    let Ok(text) = fs::read(&path) else {
-        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "no {}", path.display());
-        println!("skipped: no {}", path.display());
-        return None;
-    };
-    Some(serde_json::from_slice(&text).unwrap())
+    let path = recorded::find("calico")?.join(name);
+    Some(serde_json::from_slice(&fs::read(path).unwrap()).unwrap())
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use canal_control::datastore::dir::Dir;
@@ -14,6 +13,8 @@ use serde_json::{Value, json};
 #[path = "etcd_server/mod.rs"]
 #[allow(dead_code, reason = "shared with the datastore's tests, which use more of it")]
 mod etcd_server;
+#[path = "../../tests/recorded/mod.rs"]
+mod recorded;
 
 use etcd_server::{Server, Tls};
 
@@ -183,24 +184,10 @@ async fn of_two_creators_one_wins_and_writers_do_not_undo_each_other() {
     assert_eq!(found.object["spec"]["selector"], format!("n == '{order}'"));
 }
 
-fn scenarios() -> Option<PathBuf> {
-    let base = std::env::var_os("CANAL_CONFORMANCE_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/conformance"),
-        PathBuf::from,
-    );
-    let file = base.join("calico/e2e-etcd.json");
-    if file.is_file() {
-        return Some(file);
-    }
-    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "no conformance file {}", file.display());
-    println!("skipped: no conformance file {}", file.display());
-    None
-}
-
 /// What is shown of a stored value, as its author would write it: written anew it must give the stored value again.
 #[test]
 fn what_libcalico_go_stored_is_what_would_be_stored() {
-    let Some(file) = scenarios() else { return };
+    let Some(file) = recorded::find("calico/e2e-etcd.json") else { return };
     let document: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
     let (mut same, mut refused) = (0, Vec::new());
     let mut failures = Vec::new();

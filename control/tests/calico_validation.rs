@@ -1,31 +1,16 @@
 //! Runs every case of Calico's `validation.json`: what libcalico-go's validator said of values of its own types.
-//!
-//! The directory is `$CANAL_CONFORMANCE_DIR`, by default `../shared/conformance` beside the workspace. Without it
-//! nothing is tested, which is an error when `CI=true`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use canal_control::resource::validate_type;
 use serde_json::Value;
 
-fn file() -> Option<PathBuf> {
-    let base = std::env::var_os("CANAL_CONFORMANCE_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/conformance"),
-        PathBuf::from,
-    );
-    let file = base.join("calico/validation.json");
-    if file.is_file() {
-        return Some(file);
-    }
-    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "no conformance file {}", file.display());
-    println!("skipped: no conformance file {}", file.display());
-    None
-}
+#[path = "../../tests/recorded/mod.rs"]
+mod recorded;
 
 #[test]
 fn every_case_is_judged_as_libcalico_go_judges_it() {
-    let Some(file) = file() else { return };
+    let Some(file) = recorded::find("calico/validation.json") else { return };
     let document: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
     let cases = document["cases"].as_array().expect("a list of cases");
     println!("validation.json: {} cases", cases.len());

@@ -1,11 +1,7 @@
 //! Runs every case of the `flannel` conformance files that concern membership: what flannel's own
 //! code reads, refuses, writes and decides.
-//!
-//! The directory is `$CANAL_CONFORMANCE_DIR`, by default `../shared/conformance` beside the
-//! workspace. Without it nothing is tested, which is an error when `CI=true`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 // What `fake` calls the datastore.
 use canal_control::datastore;
@@ -18,6 +14,8 @@ mod acquire;
 mod fake;
 #[path = "flannel_conformance/model.rs"]
 mod model;
+#[path = "../../tests/recorded/mod.rs"]
+mod recorded;
 #[path = "flannel_conformance/watch.rs"]
 mod watch;
 
@@ -48,23 +46,9 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("masquerade-cases.json", "not for this release: masquerading"),
 ];
 
-fn directory() -> Option<PathBuf> {
-    let base = std::env::var_os("CANAL_CONFORMANCE_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/conformance"),
-        PathBuf::from,
-    );
-    let directory = base.join("flannel");
-    if directory.is_dir() {
-        return Some(directory);
-    }
-    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "no conformance files in {}", directory.display());
-    println!("skipped: no conformance files in {}", directory.display());
-    None
-}
-
 #[test]
 fn every_case_of_every_file() {
-    let Some(directory) = directory() else { return };
+    let Some(directory) = recorded::find("flannel") else { return };
     let mut names: Vec<String> = fs::read_dir(&directory)
         .unwrap()
         .map(|entry| entry.unwrap())

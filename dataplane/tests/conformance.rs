@@ -2,7 +2,6 @@
 //! through the whole pipeline: what a kernel VXLAN peer sends is decapsulated to exactly the frame that it wrapped.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 
 use canal_dataplane::limits::SUPER_FRAME_BUFFER;
 use canal_dataplane::net::{Mac, Vni};
@@ -18,20 +17,11 @@ use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
+#[path = "../../tests/recorded/mod.rs"]
+mod recorded;
+
 const PORT: u16 = 8472;
 const IFINDEX: u32 = 7;
-
-/// The directory of recorded cases; `None` (said aloud) where there is none, which CI does not accept.
-fn directory() -> Option<PathBuf> {
-    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/conformance");
-    let root = std::env::var_os("CANAL_CONFORMANCE_DIR").map_or(default, PathBuf::from);
-    if root.join("flannel").is_dir() {
-        return Some(root.join("flannel"));
-    }
-    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "no conformance cases in {}", root.display());
-    println!("SKIP: no conformance cases in {}", root.display());
-    None
-}
 
 /// A VXLAN frame taken apart by another parser.
 struct Seen {
@@ -215,7 +205,7 @@ fn check_expected(expect: &Value, seen: &Seen, what: &str) -> usize {
 
 #[test]
 fn recorded_frames_of_real_flannel_nodes_are_decapsulated() {
-    let Some(directory) = directory() else { return };
+    let Some(directory) = recorded::find("flannel") else { return };
     let file = directory.join("wire-vectors.json");
     let cases: Value = serde_json::from_slice(&std::fs::read(&file).expect("readable")).expect("JSON");
     let cases = cases["cases"].as_array().expect("cases");
@@ -242,7 +232,7 @@ fn recorded_frames_of_real_flannel_nodes_are_decapsulated() {
 
 #[test]
 fn recorded_captures_of_real_flannel_nodes_are_decapsulated() {
-    let Some(directory) = directory() else { return };
+    let Some(directory) = recorded::find("flannel") else { return };
     let Ok(captures) = std::fs::read_dir(directory.join("pcap")) else {
         println!("no captures in {}", directory.display());
         return;

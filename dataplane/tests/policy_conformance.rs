@@ -1,10 +1,5 @@
 //! Every case of `calico/policy-eval.json`: packets whose fate Calico's own programs have decided, judged by the slow
 //! walk and by the compiled tables.
-//!
-//! The directory is `$CANAL_CONFORMANCE_DIR`, by default `../shared/conformance` beside the workspace. Without it
-//! nothing is tested, which is an error when `CI=true`.
-
-use std::path::{Path, PathBuf};
 
 use canal_dataplane::policy::{self, HostSide, Outcome};
 use canal_dataplane::spec::policy::{EndpointPolicy, Failsafes, HostEndpoint, PolicyDirection};
@@ -14,21 +9,10 @@ use serde_json::Value;
 
 #[path = "policy_conformance/case.rs"]
 mod case;
+#[path = "../../tests/recorded/mod.rs"]
+mod recorded;
 
 use case::{Case, Kind, Packet};
-
-/// The file of recorded cases; `None` (said aloud) where there is none, which CI does not accept.
-fn file() -> Option<PathBuf> {
-    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/conformance");
-    let root = std::env::var_os("CANAL_CONFORMANCE_DIR").map_or(default, PathBuf::from);
-    let file = root.join("calico/policy-eval.json");
-    if file.is_file() {
-        return Some(file);
-    }
-    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "there is no {}", file.display());
-    println!("SKIP: there is no {}", file.display());
-    None
-}
 
 fn by_the_walk(case: &Case, packet: &Packet) -> Outcome {
     let sets = &case.sets;
@@ -87,7 +71,7 @@ fn by_the_tables(case: &Case, policy: &Policy, memo: &mut Memo, packet: &Packet)
 
 #[test]
 fn every_packet_meets_its_recorded_fate() {
-    let Some(file) = file() else { return };
+    let Some(file) = recorded::find("calico/policy-eval.json") else { return };
     let text = std::fs::read(&file).unwrap();
     let recorded: Value = serde_json::from_slice(&text).unwrap();
     let lists = ["cases", "cases_derived_v6"].map(|name| recorded[name].as_array().expect("a list of cases"));

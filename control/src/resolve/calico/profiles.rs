@@ -9,7 +9,7 @@ use super::ip_sets::IpSets;
 use super::label_index::ObjectId;
 use super::rule_sets::{Held, Released};
 use super::rules;
-use crate::model::calico::resources::{Action, Entity, Profile, Rule};
+use crate::model::calico::resources::{Action, Profile, Rule};
 
 /// See the [module](self).
 #[derive(Debug, Default)]
@@ -123,7 +123,7 @@ pub fn halves(name: &str, stored: Option<&Profile>) -> [rules::Compiled; 2] {
     let name: Arc<str> = name.into();
     let origin = |direction| Origin { kind: OriginKind::Profile, name: Arc::clone(&name), direction };
     let both = |action| {
-        let rule = [anything(action)];
+        let rule = [Rule::any(action)];
         [PolicyDirection::Ingress, PolicyDirection::Egress]
             .map(|direction| rules::compile(origin(direction), &rule))
     };
@@ -134,20 +134,5 @@ pub fn halves(name: &str, stored: Option<&Profile>) -> [rules::Compiled; 2] {
             rules::compile(origin(PolicyDirection::Ingress), &profile.ingress),
             rules::compile(origin(PolicyDirection::Egress), &profile.egress),
         ],
-    }
-}
-
-fn anything(action: Action) -> Rule {
-    Rule {
-        action,
-        ip_version: None,
-        protocol: None,
-        not_protocol: None,
-        icmp: None,
-        not_icmp: None,
-        source: Entity::default(),
-        destination: Entity::default(),
-        http: false,
-        unreadable: false,
     }
 }

@@ -35,23 +35,8 @@ fn selector(text: &str) -> Option<Selector> {
     Some(Selector::parse(text).unwrap())
 }
 
-fn rule(action: Action) -> Rule {
-    Rule {
-        action,
-        ip_version: None,
-        protocol: None,
-        not_protocol: None,
-        icmp: None,
-        not_icmp: None,
-        source: Entity::default(),
-        destination: Entity::default(),
-        http: false,
-        unreadable: false,
-    }
-}
-
 fn from(entity: Entity) -> Rule {
-    Rule { source: entity, ..rule(Action::Allow) }
+    Rule { source: entity, ..Rule::any(Action::Allow) }
 }
 
 fn policy_of(tier: &str, order: Option<f64>, ingress: Vec<Rule>) -> Policy {
@@ -178,7 +163,7 @@ fn a_profile_that_does_not_exist_denies_and_the_built_in_one_allows() {
     assert!(
         graph.resolution().complaints.contains_key("/calico/resources/v3/projectcalico.org/profiles/nope")
     );
-    let profile = Profile { ingress: vec![rule(Action::Log)], ..Profile::default() };
+    let profile = Profile { ingress: vec![Rule::any(Action::Log)], ..Profile::default() };
     graph.apply(Change::Profile("nope".into(), Some(Arc::new(profile))));
     graph.flush();
     assert_eq!(actions(&graph), [vec![Does::Log], vec![Does::Allow], vec![], vec![Does::Allow]]);
@@ -225,7 +210,7 @@ fn a_named_port_is_that_of_the_endpoints_selected() {
     let with_ports = |ports, selector| Rule {
         destination: Entity { ports: Some(ports), selector, ..Entity::default() },
         protocol: Some(6),
-        ..rule(Action::Allow)
+        ..Rule::any(Action::Allow)
     };
     let named = || Port::Named("http".into());
     let graph = graph([
@@ -258,7 +243,7 @@ fn a_named_port_is_that_of_the_endpoints_selected() {
 
 #[test]
 fn what_cannot_be_read_lets_nothing_pass() {
-    let unreadable = |action| Rule { unreadable: true, ..rule(action) };
+    let unreadable = |action| Rule { unreadable: true, ..Rule::any(action) };
     let actions = [Action::Allow, Action::Pass, Action::Deny, Action::Log];
     let graph = graph([
         workload("a", "here", "10.0.0.1/32", &[], &[]),
@@ -271,7 +256,7 @@ fn what_cannot_be_read_lets_nothing_pass() {
 
 #[test]
 fn what_is_not_enforced_is_said() {
-    let http = Rule { http: true, ..rule(Action::Allow) };
+    let http = Rule { http: true, ..Rule::any(Action::Allow) };
     let service = Entity { service: Some("ns/svc".into()), ..Entity::default() };
     let mut graph = graph([
         workload("a", "here", "10.0.0.1/32", &[], &[]),

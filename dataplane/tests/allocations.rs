@@ -1,4 +1,5 @@
-//! The fast path allocates nothing: a counting allocator watches batches of established flows go through.
+//! The fast path allocates nothing: a counting allocator watches batches of established flows go through, and new ones
+//! under policy.
 
 mod counting;
 
@@ -9,23 +10,31 @@ use canal_dataplane::frame::FramePool;
 use canal_dataplane::limits::{BATCH, SUPER_FRAME_BUFFER};
 use canal_dataplane::offload::{Caps, Checksum, Gso, GsoKind, Offload};
 use canal_dataplane::port::{Egress, Ingress, Outgoing, Port, PortStats, Received};
+use canal_dataplane::spec::NodeSpec;
+use canal_dataplane::spec::policy::{
+    Action, IpSet, Members, Origin, OriginKind, PolicyDirection, PolicyList, Ports as RulePorts, Rule,
+    RuleSet, Tier, TierEnd,
+};
 use canal_dataplane::tables::{self, Publisher};
 use canal_dataplane::testing::packets;
 use canal_dataplane::testing::world::{self, from_node, from_pod, pod};
 use canal_dataplane::worker::{Ports, Worker, WorkerConfig};
+use ipnetwork::IpNetwork;
 
 /// A port that delivers the same packets again and again and forgets what it is given.
 struct Loop {
     packets: Vec<(Ingress, Offload, Vec<u8>)>,
     caps: Caps,
     due: bool,
+    /// Every turn brings other connections: the IPv4 packets' source port grows by 64 with each.
+    fresh: Option<u16>,
     sent: [u64; 4],
 }
 
 impl Loop {
     fn new(packets: Vec<(Ingress, Offload, Vec<u8>)>, caps: Caps) -> Self {
         assert!(packets.len() <= BATCH);
-        Self { packets, caps, due: false, sent: [0; 4] }
+        Self { packets, caps, due: false, fresh: None, sent: [0; 4] }
     }
 }
 
@@ -41,6 +50,10 @@ impl Port for Loop {
         for (ingress, offload, packet) in &self.packets {
             let Some(mut frame) = pool.take() else { return };
             assert!(frame.fill(packet));
+            if let Some(turn) = self.fresh {
+                let port = u16::from_be_bytes([packet[34], packet[35]]) + turn * 64;
+                frame.data_mut()[34..36].copy_from_slice(&port.to_be_bytes());
+            }
             into.push(Received { frame, offload: *offload, ingress: *ingress });
         }
     }
@@ -71,22 +84,30 @@ const WATCHED: u32 = 64;
 /// Runs the packets through a worker again and again; asserts that the later turns ask for no memory, and returns what
 /// each turn sent by kind of egress.
 fn watch(packets: Vec<(Ingress, Offload, Vec<u8>)>, caps: Caps) -> [u64; 4] {
+    let (sent, counters) = watch_under(&world::spec(3), Loop::new(packets, caps));
+    // Every packet was a known flow's: this was the fast path.
+    assert_eq!(counters.flow_hits.get(), counters.received.get() - counters.flows_created.get());
+    sent
+}
+
+/// The same under any spec, with any loop.
+fn watch_under(spec: &NodeSpec, mut port: Loop) -> ([u64; 4], Arc<Counters>) {
     let counters = Arc::new(Counters::default());
     let config = WorkerConfig { frames: 1024, frame_size: SUPER_FRAME_BUFFER, ..world::config(1000) };
     let mut worker = Worker::new(config, Arc::clone(&counters));
-    let publisher = Publisher::new(tables::compile(&world::spec(3), None, 1));
+    let publisher = Publisher::new(tables::compile(spec, None, 1));
     let mut reader = publisher.reader();
-    let mut port = Loop::new(packets, caps);
     let mut handover = Vec::with_capacity(BATCH);
     let mut turn = |port: &mut Loop, now_ms: u64| {
         port.due = true;
+        port.fresh = port.fresh.map(|turn| turn + 1);
         let mut ports = Ports { access: port, underlay: None };
         assert!(worker.poll(reader.load(), now_ms, &mut ports, &mut handover) > 0);
     };
     for i in 0..WARM_UP {
         turn(&mut port, 1000 + u64::from(i));
     }
-    let (drops, hits, received) = (counters.all_drops(), counters.flow_hits.get(), counters.received.get());
+    let drops = counters.all_drops();
     port.sent = [0; 4];
     let before = counting::calls();
     for i in 0..WATCHED {
@@ -95,13 +116,12 @@ fn watch(packets: Vec<(Ingress, Offload, Vec<u8>)>, caps: Caps) -> [u64; 4] {
     let calls = counting::calls() - before;
     assert_eq!(calls, 0, "allocations in {WATCHED} turns");
     assert_eq!(counters.all_drops(), drops);
-    // Every packet was a known flow's: this was the fast path.
     let turns = u64::from(WATCHED);
-    assert_eq!(counters.flow_hits.get() - hits, counters.received.get() - received);
-    port.sent.map(|sent| {
+    let sent = port.sent.map(|sent| {
         assert!(sent.is_multiple_of(turns));
         sent / turns
-    })
+    });
+    (sent, counters)
 }
 
 /// 64 packets of 64 flows in one direction.
@@ -181,4 +201,70 @@ fn super_frames_do_not_allocate_whether_the_port_takes_them_or_not() {
         // Eleven segments each.
         assert_eq!(watch(packets(16), Caps::NONE), [0, 176, 0, 0]);
     }
+}
+
+/// The small network with policies in both directions of every pod: rules over sets, networks and ports, of which one of the
+/// last lets everything here pass, and a profile behind them.
+fn spec_with_policy() -> NodeSpec {
+    let mut spec = world::spec(3);
+    let nets = |count: u8, first: u8| (0..count).map(move |i| IpNetwork::from(pod(2, first + i, false)));
+    let set =
+        |id: &str, nets: Vec<IpNetwork>| Arc::new(IpSet { id: id.into(), members: Members::Nets(nets) });
+    let pods = [pod(1, 1, false), pod(1, 2, false)].map(IpNetwork::from);
+    spec.sets = vec![
+        set("s:all", pods.into_iter().chain(nets(20, 1)).collect()),
+        set("s:few", nets(3, 30).collect()),
+    ];
+    let list = |direction| {
+        let to = |id: Option<&str>, ports: (u16, u16)| {
+            let mut rule = Rule { protocol: Some(17), ..Rule::any(Action::Allow) };
+            let other =
+                if direction == PolicyDirection::Ingress { &mut rule.source } else { &mut rule.destination };
+            other.sets = id.into_iter().map(Into::into).collect();
+            rule.destination.ports = Some(RulePorts { ranges: vec![ports], named: Vec::new() });
+            rule
+        };
+        let policy = |name: &str, rules| {
+            let origin = Origin { kind: OriginKind::NetworkPolicy, name: name.into(), direction };
+            Arc::new(RuleSet { origin, rules })
+        };
+        let policies = vec![
+            policy("team/deny", vec![Rule { protocol: Some(6), ..Rule::any(Action::Deny) }]),
+            policy("team/few", vec![to(Some("s:few"), (1, 65_535))]),
+            policy("team/all", vec![to(None, (80, 81)), to(Some("s:all"), (50, 60))]),
+        ];
+        let tier = Tier { name: "default".into(), end: TierEnd::Deny, policies };
+        Arc::new(PolicyList { tiers: vec![tier], profiles: Vec::new() })
+    };
+    for endpoint in &mut spec.endpoints {
+        endpoint.policy.ingress = list(PolicyDirection::Ingress);
+        endpoint.policy.egress = list(PolicyDirection::Egress);
+    }
+    spec
+}
+
+/// To a remote pod and to a local one by turns: egress policy is asked, and half of the time ingress policy as well.
+fn to_both() -> Vec<(Ingress, Offload, Vec<u8>)> {
+    batch(|flow| {
+        let target = if flow % 2 == 0 { pod(1, 2, false) } else { pod(2, 7, false) };
+        let packet = packets::udp((pod(1, 1, false), 1000 + flow), (target, 53), 64);
+        (Ingress::Workload(101), from_pod(1, &packet))
+    })
+}
+
+#[test]
+fn established_flows_under_policy_do_not_allocate() {
+    let (sent, counters) = watch_under(&spec_with_policy(), Loop::new(to_both(), Caps::NONE));
+    assert_eq!(sent, [32, 32, 0, 0]);
+    assert_eq!(counters.flows_created.get(), 64);
+    assert_eq!(counters.flow_hits.get(), counters.received.get() - 64);
+}
+
+#[test]
+fn new_flows_under_policy_do_not_allocate_nor_do_those_that_must_go_for_them() {
+    let port = Loop { fresh: Some(0), ..Loop::new(to_both(), Caps::NONE) };
+    let (sent, counters) = watch_under(&spec_with_policy(), port);
+    assert_eq!(sent, [32, 32, 0, 0]);
+    assert_eq!((counters.flow_hits.get(), counters.flows_created.get()), (0, counters.received.get()));
+    assert!(counters.flows_evicted.get() > 0, "more than one workload may have");
 }

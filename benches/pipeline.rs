@@ -70,22 +70,37 @@ fn cores(criterion: &mut Criterion) {
     let there = thread::available_parallelism().map_or(1, |count| count.get());
     for (name, traffic) in directions() {
         let tables = tables();
+        let rig = |_| Rig::warm(Arc::clone(&tables), &traffic, 1_000);
+        let rigs = OnceCell::new();
         for count in [1, 2] {
             if count > there {
                 println!("cores/{name}/{count}: this machine has only {there}");
                 continue;
             }
-            let rigs = OnceCell::new();
             group.bench_function(BenchmarkId::new(name, count), |bencher| {
-                let rigs = rigs.get_or_init(|| {
-                    let rig = |_| Rig::warm(Arc::clone(&tables), &traffic, 1_000);
-                    RefCell::new((0..count).map(rig).collect::<Vec<_>>())
-                });
-                bencher.iter_custom(|packets| together(&mut rigs.borrow_mut(), packets));
+                let rigs = rigs.get_or_init(|| RefCell::new((0..2).map(rig).collect::<Vec<_>>()));
+                bencher.iter_custom(|packets| together(&mut rigs.borrow_mut()[..count], packets));
             });
         }
+        rigs.get().inspect(|rigs| println!("cores/{name}: {}", gain(&mut rigs.borrow_mut())));
     }
     group.finish();
+}
+
+/// What a second core gains, by turns with one alone: the speed of a shared machine drifts, and so would a comparison of
+/// two benchmarks.
+fn gain(rigs: &mut [Rig]) -> String {
+    const PAIRS: usize = 61;
+    const PACKETS: u64 = 400_000;
+    let mut ratios: Vec<f64> = (0..PAIRS)
+        .map(|_| {
+            let one = together(&mut rigs[..1], PACKETS).as_secs_f64();
+            one / together(rigs, PACKETS).as_secs_f64()
+        })
+        .collect();
+    ratios.sort_by(f64::total_cmp);
+    let [low, median, high] = [PAIRS / 4, PAIRS / 2, PAIRS * 3 / 4].map(|at| ratios[at]);
+    format!("{} cores do {median:.2} times what one does (quartiles {low:.2}, {high:.2})", rigs.len())
 }
 
 /// Every rig runs its share of the packets on a core of its own; all begin at once.

@@ -2,54 +2,11 @@
 
 mod common;
 
-use std::net::IpAddr;
-
-use common::overlay::Overlay;
-use common::site::{Host, MTU, Wire};
-use common::{Namespace, root, tcp_transfer, veth};
-
-/// host — router — peer with a kernel VXLAN device; one layer-2 network over all.
-struct Site {
-    site: Host,
-    router: Namespace,
-    peer: Namespace,
-}
-
-fn address(text: &str) -> IpAddr {
-    text.parse().unwrap()
-}
+use common::site::Wire;
+use common::sites::{Site, two_hosts};
+use common::{root, tcp_transfer};
 
 impl Site {
-    fn new(v6: bool, outer_checksum: bool) -> Self {
-        let (left, right, length) =
-            if v6 { ("2001:db8:1::", "2001:db8:2::", 64) } else { ("192.0.2.", "198.51.100.", 24) };
-        let (local, remote) = (format!("{left}1"), format!("{right}1"));
-        let overlay =
-            Overlay { local: address(&local), remote: address(&remote), port: 8472, vni: 7, outer_checksum };
-        let site = Host::new(overlay, 1);
-        let [router, peer] = ["router", "peer"].map(Namespace::new);
-        veth(&site.host, "eth0", &router, "left");
-        veth(&peer, "eth0", &router, "right");
-        for (namespace, device, net, last) in [
-            (&site.host, "eth0", left, 1),
-            (&router, "left", left, 9),
-            (&router, "right", right, 9),
-            (&peer, "eth0", right, 1),
-        ] {
-            let nodad = if v6 { "nodad" } else { "" };
-            namespace.ip(&format!("addr add {net}{last}/{length} dev {device} {nodad}"));
-        }
-        site.host.ip(&format!("route add default via {left}9"));
-        peer.ip(&format!("route add default via {right}9"));
-        router.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
-        peer.ip(&format!(
-            "link add vx0 type vxlan id 7 dstport 8472 local {remote} remote {local} nolearning udp6zerocsumrx"
-        ));
-        peer.ip(&format!("link set vx0 mtu {MTU} up"));
-        peer.ip("addr add 10.9.0.2/24 dev vx0");
-        Self { site, router, peer }
-    }
-
     fn talk(&self, wire: Wire) {
         let worker = self.site.join(wire);
         let workload = &self.site.workload;
@@ -121,13 +78,7 @@ fn outer_fragments_are_reassembled_by_the_kernel() {
 
 /// Two hosts with canal, wire to wire.
 fn two_hosts_talk(a: Wire, b: Wire) {
-    let (left, right) = (address("192.0.2.1"), address("192.0.2.2"));
-    let overlay = Overlay { local: left, remote: right, port: 4789, vni: 9, outer_checksum: false };
-    let reverse = Overlay { local: right, remote: left, ..overlay };
-    let (one, two) = (Host::new(overlay, 1), Host::new(reverse, 2));
-    veth(&one.host, "eth0", &two.host, "eth0");
-    one.host.ip("addr add 192.0.2.1/24 dev eth0");
-    two.host.ip("addr add 192.0.2.2/24 dev eth0");
+    let (one, two) = two_hosts();
     let (first, second) = (one.join(a), two.join(b));
     one.workload.run("ping -c 2 -i 0.2 -W 5 10.9.0.2");
     tcp_transfer(&one.workload, &two.workload, "10.9.0.2:7000", 20_000_000);

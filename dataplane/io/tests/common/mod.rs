@@ -4,6 +4,7 @@
 pub mod daemon;
 pub mod overlay;
 pub mod site;
+pub mod sites;
 
 use std::fs::File;
 use std::io;

@@ -134,6 +134,9 @@ mod tests {
 
     const CHUNK: usize = 2048;
 
+    /// Larger than any segment of the generator, each of which came over a wire.
+    const MTU: usize = CHUNK;
+
     /// Frames of a wire, each with its own outer headers.
     fn wire(outer: &[u8], parts: &[Vec<u8>], chunks: &mut FramePool) -> Vec<Frame> {
         let mut frames = Vec::new();
@@ -168,7 +171,7 @@ mod tests {
             let mut pool = FramePool::new(buffers, SUPER_FRAME_BUFFER);
             let mut frames = wire(&frame[..outer_len], &parts, &mut chunks);
             let mut into = Vec::new();
-            let lost = gather(&mut frames, 1450, &mut pool, &mut into);
+            let lost = gather(&mut frames, MTU, &mut pool, &mut into);
             let out: Vec<_> =
                 into.iter().flat_map(|r| datagrams(r.frame.data(), &r.offload, outer_len)).collect();
             // A buffer that breaks up into more pieces than there are frames for loses some; only then.
@@ -197,7 +200,7 @@ mod tests {
         let mut pool = FramePool::new(1, SUPER_FRAME_BUFFER);
         let mut frames = wire(&frame[..outer_len], &parts, &mut chunks);
         let mut into = Vec::new();
-        assert_eq!(gather(&mut frames, 1450, &mut pool, &mut into), 0);
+        assert_eq!(gather(&mut frames, MTU, &mut pool, &mut into), 0);
         let last_is_small = parts.last().unwrap().len() < WORTH + 100;
         assert!(into.len() == 1 || (into.len() == 2 && last_is_small), "{} frames", into.len());
         assert_eq!(pool.guests(), parts.len() + 1 - into.len());

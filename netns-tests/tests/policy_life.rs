@@ -74,8 +74,9 @@ fn connections_of_an_endpoint_that_went_away_are_cut() -> Result<()> {
     overlay.canal(0).wait_endpoint(&first.interface, false)?;
     overlay.host(0).ns.ip(&format!("link del {}", first.interface))?;
     let second = Pod::new(&topology, overlay.host(0), overlay.subnets(0)?, 7, overlay.pod_mtu)?;
-    labelled(&overlay, &second, "stranger")?;
+    // The policy before the endpoint: there is no moment at which the stranger is open.
     global("closed", ingress("role == 'stranger'", json!([]))).put(&overlay.store)?;
+    labelled(&overlay, &second, "stranger")?;
     overlay.canal(0).wait_endpoint(&second.interface, true)?;
     let stranger = UdpSocketAt::open(&second, 5000)?;
     for _ in 0..3 {

@@ -262,12 +262,13 @@ async fn agent(
 ) -> Result<(Agent, Observer), DaemonError> {
     let store = config.datastore.open(&config.prefix).map_err(DaemonError::Datastore)?;
     tracing::info!(datastore = store.describe(), node = config.node_name, "desired state");
-    let host = KernelHost::start(&config.device).await.map_err(DaemonError::Host)?;
+    let host = KernelHost::start(&config.device, &config.gateways).await.map_err(DaemonError::Host)?;
     let options = Options {
         nodename: config.node_name.clone(),
         prefix: config.prefix.clone(),
         wanted: config.wanted.clone(),
         device: config.device.clone(),
+        gateways: config.gateways.clone(),
         settings: config.settings,
         policy: config.policy,
         felix: config.felix.clone(),

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use canal_control::edge::{Edge, EdgeError, EdgeFailure, EdgePlan, EdgeReport, UnderlayPlan};
 use canal_dataplane::net::HashSeed;
 use canal_dataplane::port::IfIndex;
-use canal_io::bpf::{Hook, Steering, SteeringError, Underlay};
+use canal_io::bpf::{Hook, Steering, SteeringError, Underlay, Whose};
 use canal_io::udp::{UdpConfig, UdpError, UdpPort, UdpReceiver, overlay_mtu};
 use canal_io::xdp::{XdpConfig, XdpDevice, XdpError};
 use ipnetwork::IpNetwork;
@@ -83,6 +83,31 @@ impl KernelEdge {
             match self.steering.attach_workload(ifindex) {
                 Ok(()) => drop(report.workloads.insert(ifindex)),
                 Err(error) => report.failed.push(failure(ifindex, false, &error)),
+            }
+        }
+    }
+
+    fn gateways(&mut self, plan: &EdgePlan, report: &mut EdgeReport) {
+        let there = self.steering.attached().into_iter().filter(|there| there.hook == Hook::Gateway);
+        for ifindex in there.map(|there| there.ifindex).filter(|there| !plan.gateways.contains(there)) {
+            if let Err(error) = self.steering.detach_gateway(ifindex) {
+                report.failed.push(failure(ifindex, false, &error));
+            }
+        }
+        let whose = |whose: &canal_control::edge::Whose| match whose {
+            canal_control::edge::Whose::Kernel => Whose::Kernel,
+            canal_control::edge::Whose::Overlay => Whose::Overlay,
+        };
+        let destinations = plan.destinations.iter().map(|(prefix, of)| (*prefix, whose(of))).collect();
+        // Before anything is taken it is known what is to be left alone.
+        let told = self.steering.set_destinations(&destinations);
+        for &ifindex in &plan.gateways {
+            let taken = match &told {
+                Ok(()) => self.steering.attach_gateway(ifindex).map_err(|error| chain(&error)),
+                Err(error) => Err(chain(error)),
+            };
+            if let Err(why) = taken {
+                report.failed.push(EdgeFailure { ifindex, underlay: false, why });
             }
         }
     }
@@ -279,6 +304,7 @@ impl Edge for KernelEdge {
     async fn apply(&mut self, plan: &EdgePlan) -> Result<EdgeReport, EdgeError> {
         let mut report = EdgeReport::default();
         self.workloads(&plan.workloads, &mut report);
+        self.gateways(plan, &mut report);
         if let Err(error) = self.underlay(plan.underlay.as_ref()) {
             match &plan.underlay {
                 Some(underlay) => report.failed.push(failure(underlay.ifindex, true, &error)),

@@ -214,6 +214,7 @@ impl Node {
             host: &self.host,
             on_link: &self.on_link,
             device: "canal0",
+            gateways: &[],
             settings: Settings::default(),
             felix: &self.felix,
         };

@@ -3,7 +3,7 @@
 //! The control side says *which* interfaces; how (an eBPF program on TCX, a socket) is the business of whoever
 //! implements [`Edge`]. So the agent is tested without a NIC, and the ports never hear of a datastore.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use async_trait::async_trait;
@@ -17,6 +17,20 @@ pub struct EdgePlan {
     pub underlay: Option<UnderlayPlan>,
     /// Host-side interfaces of local workloads.
     pub workloads: BTreeSet<IfIndex>,
+    /// Interfaces with plain hosts behind them: what these send to the overlay's destinations is ours, all else stays
+    /// the kernel's.
+    pub gateways: BTreeSet<IfIndex>,
+    /// Whose destinations are for packets from there, by the longest prefix; the kernel's where no prefix says.
+    pub destinations: BTreeMap<IpNetwork, Whose>,
+}
+
+/// Who carries packets to a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// The kernel.
+    Kernel,
+    /// The dataplane.
+    Overlay,
 }
 
 /// What to take from the underlay interface. Everything else on it stays the kernel's.

@@ -261,6 +261,11 @@ pub enum Reason {
         /// What is wrong.
         why: String,
     },
+    /// A gateway interface is not as it should be.
+    Gateway {
+        /// What is wrong.
+        why: String,
+    },
     /// Our own device is not as it should be.
     Device {
         /// What is wrong.
@@ -280,7 +285,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every [`Self::code`], in the order of the variants.
-    pub const CODES: [&'static str; 19] = [
+    pub const CODES: [&'static str; 20] = [
         "lease_taken",
         "lease_lost",
         "lease_not_renewed",
@@ -297,6 +302,7 @@ impl Reason {
         "restart_required",
         "config_invalid",
         "underlay",
+        "gateway",
         "device",
         "steering",
         "file",
@@ -321,6 +327,7 @@ impl Reason {
             Self::RestartRequired { .. } => "restart_required",
             Self::ConfigInvalid => "config_invalid",
             Self::Underlay { .. } => "underlay",
+            Self::Gateway { .. } => "gateway",
             Self::Device { .. } => "device",
             Self::Steering { .. } => "steering",
             Self::File { .. } => "file",
@@ -352,6 +359,7 @@ impl Reason {
             | Self::WaitingForConfig { .. }
             | Self::Joining { .. }
             | Self::Documents { .. }
+            | Self::Gateway { .. }
             | Self::File { .. } => false,
         }
     }
@@ -396,6 +404,7 @@ impl fmt::Display for Reason {
                 f.write_str("the network config in the datastore is not valid; the former one is in force")
             }
             Self::Underlay { why } => write!(f, "underlay: {why}"),
+            Self::Gateway { why } => f.write_str(why),
             Self::Device { why } => write!(f, "own device: {why}"),
             Self::Steering { why } => write!(f, "steering: {why}"),
             Self::File { why } => f.write_str(why),
@@ -461,7 +470,8 @@ mod tests {
             Reason::Documents { .. } => Reason::RestartRequired { members: Vec::new() },
             Reason::RestartRequired { .. } => Reason::ConfigInvalid,
             Reason::ConfigInvalid => Reason::Underlay { why },
-            Reason::Underlay { .. } => Reason::Device { why },
+            Reason::Underlay { .. } => Reason::Gateway { why },
+            Reason::Gateway { .. } => Reason::Device { why },
             Reason::Device { .. } => Reason::Steering { why },
             Reason::Steering { .. } => Reason::File { why },
             Reason::File { .. } => return None,

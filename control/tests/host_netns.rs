@@ -282,7 +282,7 @@ async fn until(
 fn changes_are_seen_and_a_storm_ends_in_the_truth() {
     in_namespace(|| async {
         make_host();
-        let watch = HostWatch::start("canal0").await.unwrap();
+        let watch = HostWatch::start("canal0", &[]).await.unwrap();
         let mut views = watch.views();
         let has = |view: &HostView, text: &str| view.owner_of(text.parse().unwrap()).is_some();
         assert!(has(&views.borrow(), "192.168.50.11"));
@@ -341,7 +341,7 @@ fn the_device_is_kept_as_desired_while_it_is_disturbed() {
         make_host();
         let before = foreign();
         let netlink = Netlink::connect().unwrap();
-        let watch = HostWatch::start("canal0").await.unwrap();
+        let watch = HostWatch::start("canal0", &[]).await.unwrap();
         let (_wishes, wished) = watch::channel(Arc::new(desired()));
         let story = async {
             settled().await;

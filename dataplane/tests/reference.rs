@@ -19,13 +19,15 @@ const UNREACHABLE: [DropReason; 5] = [
 ];
 
 /// Endings that must have been seen beside every other drop reason.
-const ENDINGS: [&str; 39] = [
+const ENDINGS: [&str; 42] = [
     "to workload v4",
     "to workload v6",
     "to underlay v4",
     "to underlay v6",
     "to direct v4",
     "to direct v6",
+    "to gateway v4",
+    "to gateway v6",
     "to host v4",
     "to host v6",
     "tunnel v4 carries v4",
@@ -42,6 +44,7 @@ const ENDINGS: [&str; 39] = [
     "answer neighbour v6",
     "answer to workload",
     "answer to underlay",
+    "answer to gateway",
     "answer to host",
     "state UNREPLIED",
     "state ASSURED",

@@ -161,6 +161,9 @@ pub struct Flags {
     /// Name of the TAP device
     #[arg(long, default_value = "canal0", help_heading = "Dataplane")]
     pub device: String,
+    /// Interface with plain hosts behind it, which reach the overlay through this node; may be repeated
+    #[arg(long, value_delimiter = ',', help_heading = "Dataplane")]
+    pub gateway_iface: Vec<String>,
     /// Set DF in outer IPv4 headers
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = go_bool, help_heading = "Dataplane")]
     pub outer_df: bool,

@@ -8,6 +8,7 @@ pub mod datastore;
 mod felix;
 pub mod flags;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -89,6 +90,8 @@ pub struct Config {
     pub flow_pickup: Duration,
     /// Name of the TAP device.
     pub device: String,
+    /// Interfaces with plain hosts behind them, by name, each once.
+    pub gateways: Vec<String>,
     /// How packets are treated.
     pub settings: Settings,
     /// Whether policy is enforced.
@@ -201,7 +204,8 @@ impl Config {
             healthz: healthz(&flags)?,
             log_policy: log_policy(&flags)?,
             metrics,
-            device: device(flags.device)?,
+            device: interface("device", flags.device)?,
+            gateways: gateways(flags.gateway_iface)?,
             subnet_file: flags.subnet_file,
             ip_masq: flags.ip_masq,
             port: flags.port,
@@ -395,11 +399,16 @@ fn metrics(text: &str) -> Result<SocketAddr, ConfigError> {
         .map_err(|_| malformed("metrics-addr", text, "an address and port such as 127.0.0.1:9091 or :9091"))
 }
 
-fn device(name: String) -> Result<String, ConfigError> {
+fn gateways(names: Vec<String>) -> Result<Vec<String>, ConfigError> {
+    let names = names.into_iter().map(|name| interface("gateway-iface", name));
+    Ok(names.collect::<Result<BTreeSet<_>, _>>()?.into_iter().collect())
+}
+
+fn interface(flag: &'static str, name: String) -> Result<String, ConfigError> {
     let legal = |c: u8| c.is_ascii_graphic() && !matches!(c, b'/' | b':' | b'%');
     if name.is_empty() || name.len() > MAX_DEVICE_NAME || name.starts_with('.') || !name.bytes().all(legal) {
         return Err(malformed(
-            "device",
+            flag,
             &name,
             "an interface name: 1 to 15 letters, digits, dashes, underscores",
         ));

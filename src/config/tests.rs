@@ -46,6 +46,7 @@ fn nothing_given_means_a_single_host_on_its_own_directory() {
         flow_quota: Quota { workload: 32_768, node: 131_072 },
         flow_pickup: Duration::from_secs(60),
         device: "canal0".into(),
+        gateways: vec![],
         settings: Settings::default(),
         policy: PolicyMode::Auto,
         felix: Local::default(),
@@ -56,6 +57,13 @@ fn nothing_given_means_a_single_host_on_its_own_directory() {
         notes: vec![],
     };
     assert_eq!(config(""), expected);
+}
+
+#[test]
+fn gateway_interfaces_are_named_one_by_one_or_together() {
+    let named = config("--gateway-iface eth2 --gateway-iface eth1,eth3,eth2").gateways;
+    assert_eq!(named, ["eth1", "eth2", "eth3"]);
+    assert!(refusal("--gateway-iface eth1/0").starts_with("--gateway-iface is \"eth1/0\""));
 }
 
 #[test]

@@ -64,7 +64,7 @@ pub fn routes(spec: &NodeSpec) -> Vec<RouteView> {
         routes.insert(prefix, view);
     };
     for route in &spec.routes {
-        match route.via {
+        match &route.via {
             Via::Vtep(outer) => {
                 let vxlan = spec.vxlan.as_ref();
                 let mtu = vxlan.and_then(|vxlan| match outer {
@@ -74,7 +74,15 @@ pub fn routes(spec: &NodeSpec) -> Vec<RouteView> {
                 insert(route.prefix, "vtep", outer.to_string(), mtu);
             }
             Via::Direct { next_hop, mtu } => {
-                insert(route.prefix, "direct", next_hop.to_string(), Some(mtu));
+                insert(route.prefix, "direct", next_hop.to_string(), Some(*mtu));
+            }
+            Via::Gateway(hops) => {
+                let mtu = spec
+                    .gateways
+                    .iter()
+                    .filter(|gateway| hops.iter().any(|hop| hop.interface == gateway.name));
+                let via: Vec<String> = hops.iter().map(names::hop).collect();
+                insert(route.prefix, "gateway", via.join(", "), mtu.map(|gateway| gateway.mtu).min());
             }
             Via::Drop(reason) => insert(route.prefix, "drop", reason.label().into(), None),
         }

@@ -126,6 +126,9 @@ fn verdict(world: &World<'_>, recording: &Recording) -> VerdictView {
             Kind::Direct { .. } => {
                 end(Outcome::Forwarded, None, "Sent to the node that has the destination.")
             }
+            Kind::Gateway { .. } | Kind::Spread(_) => {
+                end(Outcome::Forwarded, None, "Sent out of the gateway interface towards the destination.")
+            }
         },
         other => unreachable!("the pipeline left a packet at {other:?}"),
     }
@@ -148,6 +151,7 @@ fn ingress(world: &World<'_>, ingress: Ingress) -> String {
         Ingress::Workload(ifindex) => workload_at(world, ifindex),
         Ingress::Underlay | Ingress::Decapsulated(_) => "tunnel".to_owned(),
         Ingress::Direct => "direct".to_owned(),
+        Ingress::Gateway(ifindex) => gateway_at(world, ifindex),
         Ingress::Host => "host".to_owned(),
     }
 }
@@ -157,8 +161,14 @@ fn egress(world: &World<'_>, egress: Egress) -> String {
         Egress::Workload(ifindex) => workload_at(world, ifindex),
         Egress::Underlay => "underlay".to_owned(),
         Egress::Direct(next_hop) => format!("direct {next_hop}"),
+        Egress::Gateway { ifindex, next_hop } => format!("{} {next_hop}", gateway_at(world, ifindex)),
         Egress::Host => "host".to_owned(),
     }
+}
+
+fn gateway_at(world: &World<'_>, ifindex: u32) -> String {
+    let known = world.spec.gateways.iter().find(|gateway| gateway.ifindex == Some(ifindex));
+    known.map_or_else(|| format!("interface {ifindex}"), |gateway| format!("gateway {}", gateway.name))
 }
 
 fn workload_at(world: &World<'_>, ifindex: u32) -> String {
@@ -294,6 +304,10 @@ fn source(world: &World<'_>, step: &Step) -> Option<StageView> {
         (Source::Host, _) => "the host's own packet: its source is not checked".to_owned(),
         (_, Some((whose, _))) => format!("{address} is one of the addresses of {whose}"),
         (Source::Direct, None) => format!("{address} may come without a tunnel"),
+        (Source::Gateway(index), None) => {
+            let name = &world.tables.gateways.get(index as usize)?.name;
+            format!("{address} is behind the gateway interface {name}")
+        }
         _ => return None,
     };
     Some(StageView::new("source", text).with("address", address))
@@ -374,6 +388,7 @@ fn route(world: &World<'_>, before: Option<&Step>, step: &Step) -> Option<StageV
     let text = match kind.as_str() {
         "vtep" => format!("{prefix} through the tunnel to VTEP {via}"),
         "direct" => format!("{prefix} without tunnel to {via}"),
+        "gateway" => format!("{prefix} by gateway {via}"),
         "endpoint" => format!("{prefix} to workload {via}"),
         _ => format!("{prefix} is this host's"),
     };
@@ -478,6 +493,11 @@ fn encap(world: &World<'_>, step: &Step) -> Option<StageView> {
     match &world.tables.adjacencies.get(index as usize)?.kind {
         Kind::VxlanV4(template) => Some(tunnel(template.outer.into())),
         Kind::VxlanV6(template) => Some(tunnel(template.outer.into())),
-        Kind::Host | Kind::Endpoint { .. } | Kind::Direct { .. } | Kind::Drop(_) => None,
+        Kind::Host
+        | Kind::Endpoint { .. }
+        | Kind::Direct { .. }
+        | Kind::Gateway { .. }
+        | Kind::Spread(_)
+        | Kind::Drop(_) => None,
     }
 }

@@ -220,6 +220,9 @@ fn from_holder(ip: &Ip, spec: &NodeSpec, seed: HashSeed) -> Result<Packet, super
     Ok(match places::holder(spec, ip.ends.source) {
         Holder::Endpoint(index) => from_workload(index, ip, spec)?,
         Holder::Host => Packet { ingress: Ingress::Host, frame: frame(ip, Mac::ZERO, Mac::ZERO)? },
+        Holder::Gateway(ifindex) => {
+            Packet { ingress: Ingress::Gateway(ifindex), frame: frame(ip, Mac::ZERO, Mac::ZERO)? }
+        }
         Holder::Direct => Packet { ingress: Ingress::Direct, frame: frame(ip, Mac::ZERO, Mac::ZERO)? },
         Holder::Vtep(outer) => from_vtep(outer, None, ip, spec, seed)?,
         Holder::Nobody => return Err(PacketError::NoPeer(ip.ends.source).into()),

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use canal_control::model::calico::WorkloadKey;
-use canal_dataplane::spec::{Endpoint, NodeSpec};
+use canal_dataplane::spec::{Endpoint, Hop, NodeSpec};
 
 /// Most names that an error lists.
 const MAX_LISTED: usize = 10;
@@ -105,6 +105,8 @@ pub enum Holder {
     Vtep(IpAddr),
     /// A peer with direct routing.
     Direct,
+    /// A host behind this gateway interface.
+    Gateway(u32),
     /// Nobody that there is a way to.
     Nobody,
 }
@@ -121,15 +123,22 @@ pub fn holder(spec: &NodeSpec, address: IpAddr) -> Holder {
         endpoint.networks.iter().map(move |network| (network, Holder::Endpoint(index)))
     });
     let routes = spec.routes.iter().map(|route| {
-        let holder = match route.via {
-            Via::Vtep(outer) => Holder::Vtep(outer),
+        let holder = match &route.via {
+            Via::Vtep(outer) => Holder::Vtep(*outer),
             Via::Direct { .. } => Holder::Direct,
+            Via::Gateway(hops) => behind(spec, hops).map_or(Holder::Nobody, Holder::Gateway),
             Via::Drop(_) => Holder::Nobody,
         };
         (&route.prefix, holder)
     });
     let containing = routes.chain(workloads).filter(|(network, _)| network.contains(address));
     containing.max_by_key(|(network, _)| network.prefix()).map_or(Holder::Nobody, |(_, holder)| holder)
+}
+
+/// The first interface that there is among these ways.
+fn behind(spec: &NodeSpec, hops: &[Hop]) -> Option<u32> {
+    let gateway = |hop: &Hop| spec.gateways.iter().find(|gateway| gateway.name == hop.interface)?.ifindex;
+    hops.iter().find_map(gateway)
 }
 
 /// An address of the workload, of the same family as `like`.

@@ -32,12 +32,12 @@ pub struct KernelHost {
 }
 
 impl KernelHost {
-    /// Connects and reads the host for the first time. `device` is our own.
+    /// Connects and reads the host for the first time. `device` is our own, `gateways` those with plain hosts behind them.
     ///
     /// # Errors
     /// The kernel's.
-    pub async fn start(device: &str) -> Result<Self, Error> {
-        Ok(Self { netlink: Netlink::connect()?, watch: HostWatch::start(device).await? })
+    pub async fn start(device: &str, gateways: &[String]) -> Result<Self, Error> {
+        Ok(Self { netlink: Netlink::connect()?, watch: HostWatch::start(device, gateways).await? })
     }
 }
 

@@ -70,6 +70,8 @@ pub struct Options {
     pub wanted: Wanted,
     /// Name of our own device.
     pub device: String,
+    /// Names of interfaces with plain hosts behind them.
+    pub gateways: Vec<String>,
     /// How packets are treated.
     pub settings: Settings,
     /// Whether policy is enforced.

@@ -120,6 +120,7 @@ impl Running {
         }
         reasons.extend(self.feeds.unusable_reason());
         reasons.extend(self.underlay_trouble.clone().map(|why| Reason::Underlay { why }));
+        reasons.extend(self.gateway_trouble.iter().cloned().map(|why| Reason::Gateway { why }));
         reasons.extend(self.device_trouble.borrow().clone().map(|why| Reason::Device { why }));
         reasons.extend(self.steering.trouble.iter().cloned().map(|why| Reason::Steering { why }));
         reasons.extend(self.subnet_file.trouble.clone().map(|why| Reason::File { why }));

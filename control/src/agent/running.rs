@@ -82,6 +82,7 @@ impl Joined {
             host,
             on_link,
             device: &options.device,
+            gateways: &options.gateways,
             settings: options.settings,
             felix,
         }
@@ -153,6 +154,8 @@ pub(super) struct Running {
     /// Not to act again before.
     pause_until: Instant,
     pub(super) complaints: Vec<Complaint>,
+    /// Gateway interfaces that were asked for and are none.
+    pub(super) gateway_trouble: Vec<String>,
     superseded: BTreeSet<String>,
     pub(super) desired: watch::Sender<Arc<Desired>>,
     pub(super) device_trouble: watch::Receiver<DeviceTrouble>,
@@ -236,6 +239,7 @@ impl Running {
             reporting,
             pause_until: Instant::now(),
             complaints: Vec::new(),
+            gateway_trouble: Vec::new(),
             superseded: BTreeSet::new(),
             desired: watch::Sender::new(Arc::new(nothing)),
             device_trouble,
@@ -365,10 +369,12 @@ impl Running {
         let options = &self.agent.options;
         let felix = &self.felix.config().values;
         let facts = self.joined.facts(&self.external, &view, &on_link, options, felix);
-        let Resolved { spec, complaints, superseded } = resolve(state, &facts, self.calico.policy());
+        let Resolved { spec, complaints, gateway_trouble, superseded } =
+            resolve(state, &facts, self.calico.policy());
         let (wanted, plan) = (desired(&facts, &spec), edge_plan(&facts, &spec));
         let own = self.joined.duplicate.iter().cloned();
         self.complaints = own.chain(self.felix.config().complaints()).chain(complaints).collect();
+        self.gateway_trouble = gateway_trouble;
         self.superseded = superseded;
         (spec, wanted, plan)
     }

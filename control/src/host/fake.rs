@@ -163,8 +163,7 @@ fn in_one_subnet(a: IpNetwork, b: IpNetwork) -> bool {
 impl Kernel for FakeKernel {
     async fn view(&self, device: &str) -> Result<HostView, Error> {
         let mut view = self.state().clone();
-        let own = view.link_by_name(device).map(|link| link.index);
-        view.routes.retain(|route| route.dst.prefix() == 0 || Some(route.ifindex) == own);
+        view.retain_routes(device, &[]);
         Ok(view)
     }
 

@@ -122,16 +122,29 @@ impl Netlink {
         .await
     }
 
-    async fn dump_routes(&self, ipv6: bool, view: &mut HostView, own: Option<u32>) -> Result<(), Error> {
+    /// As [`Kernel::view`], with what is behind these gateway interfaces.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn view_behind(&self, device: &str, gateways: &[String]) -> Result<HostView, Error> {
+        let mut view = HostView::default();
+        self.dump_links(&mut view).await?;
+        self.dump_addresses(&mut view).await?;
+        self.dump_routes(false, &mut view).await?;
+        self.dump_routes(true, &mut view).await?;
+        view.retain_routes(device, gateways);
+        view.sort();
+        Ok(view)
+    }
+
+    async fn dump_routes(&self, ipv6: bool, view: &mut HostView) -> Result<(), Error> {
         let mut message = RouteMessage::default();
         message.header.address_family = family(ipv6);
         message.header.table = RouteHeader::RT_TABLE_MAIN;
         let dumped = self
             .dump("the main routing table", Message::GetRoute(message), &mut |part| {
                 if let Message::NewRoute(route) = part {
-                    let ours = decode::routes(&route).into_iter();
-                    let wanted = ours.filter(|route| route.dst.prefix() == 0 || Some(route.ifindex) == own);
-                    view.routes.extend(wanted);
+                    view.routes.extend(decode::routes(&route));
                 }
             })
             .await;
@@ -214,14 +227,7 @@ fn family(ipv6: bool) -> AddressFamily {
 #[async_trait]
 impl Kernel for Netlink {
     async fn view(&self, device: &str) -> Result<HostView, Error> {
-        let mut view = HostView::default();
-        self.dump_links(&mut view).await?;
-        self.dump_addresses(&mut view).await?;
-        let own = view.link_by_name(device).map(|link| link.index);
-        self.dump_routes(false, &mut view, own).await?;
-        self.dump_routes(true, &mut view, own).await?;
-        view.sort();
-        Ok(view)
+        self.view_behind(device, &[]).await
     }
 
     async fn apply(&self, op: &Op) -> Result<(), Error> {

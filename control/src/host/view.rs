@@ -140,8 +140,8 @@ pub struct HostRoute {
 
 /// The host as the kernel describes it at one moment.
 ///
-/// Routes are those of the main table that are either default routes or leave through our own device; a host may carry
-/// a full BGP table that is none of our business.
+/// Routes are those of the main table that are default routes, leave through our own device or a gateway interface, or
+/// lead to a part of what a gateway's lead to; a host may carry a full BGP table that is none of our business.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostView {
     /// Devices, by index.
@@ -181,6 +181,24 @@ impl HostView {
     /// Default routes of one family, best first.
     pub fn default_routes(&self, ipv6: bool) -> impl Iterator<Item = &HostRoute> {
         self.routes.iter().filter(move |route| route.dst.prefix() == 0 && route.dst.is_ipv6() == ipv6)
+    }
+
+    /// Forgets routes that are none of our business: see [`HostView`].
+    pub fn retain_routes(&mut self, device: &str, gateways: &[String]) {
+        let index = |name: &str| self.link_by_name(name).map(|link| link.index);
+        let (own, through): (_, Vec<u32>) =
+            (index(device), gateways.iter().filter_map(|name| index(name)).collect());
+        let behind: Vec<IpNetwork> = self
+            .routes
+            .iter()
+            .filter(|route| through.contains(&route.ifindex) && route.dst.prefix() > 0)
+            .map(|route| route.dst)
+            .collect();
+        self.routes.retain(|route| {
+            let part =
+                |wide: &IpNetwork| wide.prefix() <= route.dst.prefix() && wide.contains(route.dst.ip());
+            route.dst.prefix() == 0 || Some(route.ifindex) == own || behind.iter().any(part)
+        });
     }
 
     /// Brings links and routes into their order, so that equal hosts are equal values. Equal metrics of one

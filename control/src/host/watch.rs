@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::channel::mpsc::UnboundedReceiver;
+use ipnetwork::IpNetwork;
 use netlink_packet_route::RouteNetlinkMessage as Message;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::sys::{AsyncSocket, SocketAddr};
@@ -18,9 +19,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::decode;
-use super::kernel::{Error, Kernel};
+use super::kernel::Error;
 use super::netlink::{Netlink, Running};
-use super::view::HostView;
+use super::view::{HostRoute, HostView};
 
 /// Wait after the first message: changes come in groups (link, address, routes).
 const SETTLE: Duration = Duration::from_millis(20);
@@ -51,13 +52,14 @@ pub struct HostWatch {
 
 impl HostWatch {
     /// Listens, then takes the first view: nothing that happens from now on is missed. `device` is our own, whose
-    /// routes belong to the view. The namespace is the calling thread's.
-    pub async fn start(device: &str) -> Result<Self, Error> {
+    /// routes belong to the view, as do those through gateway interfaces. The namespace is the calling thread's.
+    pub async fn start(device: &str, gateways: &[String]) -> Result<Self, Error> {
         let netlink = Netlink::connect()?;
         let events = Events::subscribe()?;
-        let view = netlink.view(device).await?;
+        let view = netlink.view_behind(device, gateways).await?;
         let (sender, views) = watch::channel(Arc::new(view));
-        let follower = Follower { device: device.to_owned(), netlink, sender };
+        let (device, gateways) = (device.to_owned(), gateways.to_vec());
+        let follower = Follower { device, gateways, netlink, sender };
         let task = tokio::spawn(follower.run(events));
         Ok(Self { views, _task: Running(task) })
     }
@@ -70,6 +72,7 @@ impl HostWatch {
 
 struct Follower {
     device: String,
+    gateways: Vec<String>,
     netlink: Netlink,
     sender: watch::Sender<Arc<HostView>>,
 }
@@ -87,16 +90,16 @@ impl Follower {
     async fn follow(&self, events: &mut Events) {
         let mut next_dump = Instant::now();
         loop {
-            let own = self.own_index();
-            if !events.wait_for_change(own).await {
+            let own = self.own();
+            if !events.wait_for_change(&own).await {
                 return;
             }
             let due = next_dump.max(Instant::now() + SETTLE);
-            events.swallow_until(own, sleep_until(due)).await;
+            events.swallow_until(&own, sleep_until(due)).await;
             // What the messages so far told is in the dump that starts now.
             events.changed = false;
             next_dump = Instant::now() + MIN_PERIOD;
-            match events.swallow_until(own, self.netlink.view(&self.device)).await {
+            match events.swallow_until(&own, self.netlink.view_behind(&self.device, &self.gateways)).await {
                 Ok(view) => self.publish(view),
                 Err(error) => {
                     tracing::warn!(%error, "cannot read the host's links, addresses and routes");
@@ -104,13 +107,21 @@ impl Follower {
                     events.changed = true;
                 }
             }
-            // Our device is new: messages about its routes have been ignored up to now.
-            events.changed |= self.own_index() != own;
+            // A device is new, or a route: messages about its like have been ignored up to now.
+            events.changed |= self.own() != own;
         }
     }
 
-    fn own_index(&self) -> Option<u32> {
-        self.sender.borrow().link_by_name(&self.device).map(|link| link.index)
+    fn own(&self) -> Own {
+        let view = self.sender.borrow();
+        let names = std::iter::once(&self.device).chain(&self.gateways);
+        let devices: Vec<u32> =
+            names.filter_map(|name| view.link_by_name(name)).map(|link| link.index).collect();
+        let behind =
+            view.routes.iter().filter(|route| route.dst.prefix() > 0 && devices.contains(&route.ifindex));
+        let destinations =
+            if self.gateways.is_empty() { Vec::new() } else { behind.map(|route| route.dst).collect() };
+        Own { devices, destinations }
     }
 
     fn publish(&self, view: HostView) {
@@ -121,6 +132,22 @@ impl Follower {
             }
             changed
         });
+    }
+}
+
+/// Whose routes belong to the view.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Own {
+    /// Our own device and gateway interfaces.
+    devices: Vec<u32>,
+    /// What routes through them lead to; other routes there, or to parts of it, compete.
+    destinations: Vec<IpNetwork>,
+}
+
+impl Own {
+    fn concerns(&self, route: &HostRoute) -> bool {
+        let part = |wide: &IpNetwork| wide.prefix() <= route.dst.prefix() && wide.contains(route.dst.ip());
+        route.dst.prefix() == 0 || self.devices.contains(&route.ifindex) || self.destinations.iter().any(part)
     }
 }
 
@@ -162,7 +189,7 @@ impl Events {
     }
 
     /// True when something has changed, false when the subscription is over.
-    async fn wait_for_change(&mut self, own: Option<u32>) -> bool {
+    async fn wait_for_change(&mut self, own: &Own) -> bool {
         while !self.changed && !self.ended {
             self.take(own).await;
         }
@@ -170,7 +197,7 @@ impl Events {
     }
 
     /// Runs `work` and takes messages meanwhile: they would pile up without a bound.
-    async fn swallow_until<F: Future>(&mut self, own: Option<u32>, work: F) -> F::Output {
+    async fn swallow_until<F: Future>(&mut self, own: &Own, work: F) -> F::Output {
         let mut work = pin!(work);
         loop {
             if self.ended {
@@ -183,7 +210,7 @@ impl Events {
         }
     }
 
-    async fn take(&mut self, own: Option<u32>) {
+    async fn take(&mut self, own: &Own) {
         match self.messages.next().await {
             Some((message, _)) => self.changed |= matters(&message.payload, own),
             None => self.ended = true,
@@ -192,16 +219,16 @@ impl Events {
 }
 
 /// Does the message change what a view holds? Routes of other devices come by the thousand on a router.
-fn matters(payload: &NetlinkPayload<Message>, own: Option<u32>) -> bool {
+fn matters(payload: &NetlinkPayload<Message>, own: &Own) -> bool {
     match payload {
         // The socket's buffer was full; what was lost is unknown.
         NetlinkPayload::Overrun(_) => true,
         NetlinkPayload::InnerMessage(message) => match message {
             Message::NewLink(_) | Message::DelLink(_) => true,
             Message::NewAddress(_) | Message::DelAddress(_) => true,
-            Message::NewRoute(route) | Message::DelRoute(route) => decode::routes(route)
-                .iter()
-                .any(|route| route.dst.prefix() == 0 || (own.is_some() && Some(route.ifindex) == own)),
+            Message::NewRoute(route) | Message::DelRoute(route) => {
+                decode::routes(route).iter().any(|route| own.concerns(route))
+            }
             _ => false,
         },
         _ => false,
@@ -228,16 +255,25 @@ mod tests {
 
     #[test]
     fn a_lost_message_means_that_anything_may_have_changed() {
-        assert!(matters(&NetlinkPayload::Overrun(Vec::new()), None));
-        assert!(!matters(&NetlinkPayload::Noop, None));
+        let own = Own::default();
+        assert!(matters(&NetlinkPayload::Overrun(Vec::new()), &own));
+        assert!(!matters(&NetlinkPayload::Noop, &own));
     }
 
     #[test]
-    fn only_default_routes_and_those_of_our_device_matter() {
-        assert!(matters(&NetlinkPayload::InnerMessage(Message::NewLink(LinkMessage::default())), None));
-        assert!(matters(&route(0, 2), Some(7)));
-        assert!(matters(&route(24, 7), Some(7)));
-        assert!(!matters(&route(24, 2), Some(7)));
-        assert!(!matters(&route(24, 2), None));
+    fn only_default_routes_and_those_of_our_devices_matter() {
+        let own = |destinations: &[&str]| Own {
+            devices: vec![7],
+            destinations: destinations.iter().map(|text| text.parse().unwrap()).collect(),
+        };
+        let none = Own::default();
+        assert!(matters(&NetlinkPayload::InnerMessage(Message::NewLink(LinkMessage::default())), &none));
+        assert!(matters(&route(0, 2), &own(&[])));
+        assert!(matters(&route(24, 7), &own(&[])));
+        assert!(!matters(&route(24, 2), &own(&[])));
+        assert!(!matters(&route(24, 2), &none));
+        // Ways elsewhere to what is behind a gateway, or to a part of it.
+        assert!(matters(&route(24, 2), &own(&["0.0.0.0/16"])));
+        assert!(!matters(&route(16, 2), &own(&["0.0.0.0/24"])));
     }
 }

@@ -28,17 +28,23 @@ pub(super) fn host_endpoints(
             interface if node.felix.is_host_interface(interface) => vec![interface],
             _ => Vec::new(),
         };
-        let mut stands = false;
+        let (mut stands, mut judges) = (false, false);
         for interface in interfaces {
-            stands |= *owners.entry(interface).or_insert(name) == name;
+            let own = *owners.entry(interface).or_insert(name) == name;
+            stands |= own;
+            judges |= own && node.gateways.iter().any(|gateway| gateway == interface);
         }
+        judges |= owners.get(EVERY_INTERFACE) == Some(&name.as_str()) && !node.gateways.is_empty();
         let key = format!("{}{name}", Kind::HostEndpoint.prefix());
         complaints.push(Complaint::new(
             key,
-            if stands {
-                "resolved, but not enforced: the host's own packets do not pass here"
-            } else {
-                "it stands for no interface of this host"
+            match (stands, judges) {
+                (_, true) => {
+                    "enforced for what passes gateway interfaces (applyOnForward, preDNAT, doNotTrack); the host's own \
+                     packets do not pass here"
+                }
+                (true, false) => "resolved, but not enforced: the host's own packets do not pass here",
+                (false, false) => "it stands for no interface of this host",
             },
         ));
     }

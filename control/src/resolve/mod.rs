@@ -3,7 +3,7 @@
 //! ```text
 //!  State ─────► claims ──► peers ──► vteps, routes ─┐
 //!  NodeFacts ─►   who holds which addresses         ├──► NodeSpec ──► tables
-//!   │     └────► endpoints, host_endpoints ─────────┤       └───────► Desired (canal0), EdgePlan
+//!   │     └────► endpoints, host_endpoints, gateways ┤       └───────► Desired (canal0), EdgePlan
 //!   └──► calico (policy, change by change) ─────────┘
 //! ```
 //! The same values give the same result, in whatever order they were learnt. Where two values contradict each other
@@ -13,6 +13,7 @@
 pub mod calico;
 mod claims;
 mod endpoints;
+mod gateways;
 mod host_endpoints;
 mod outward;
 mod peers;
@@ -57,6 +58,8 @@ pub struct NodeFacts<'a> {
     pub on_link: &'a BTreeSet<IpAddr>,
     /// Name of our own device.
     pub device: &'a str,
+    /// Names of the interfaces with plain hosts behind them.
+    pub gateways: &'a [String],
     /// How packets are treated, as the operator wants it.
     pub settings: Settings,
     /// Felix's settings, which go before those.
@@ -79,6 +82,8 @@ pub struct Resolved {
     pub spec: NodeSpec,
     /// What could not be used, sorted.
     pub complaints: Vec<Complaint>,
+    /// Gateway interfaces that were asked for and are none, a sentence each.
+    pub gateway_trouble: Vec<String>,
     /// Keys of leases that lost against newer ones. They need not be saved: without revisions nobody could tell.
     pub superseded: BTreeSet<String>,
 }
@@ -104,6 +109,13 @@ impl NodeFacts<'_> {
     pub fn own_subnets(&self) -> Vec<IpNetwork> {
         let v4 = self.config.v4.map(|_| masked(self.subnets.v4.into()));
         let v6 = self.config.v6.and(self.subnets.v6).map(|net| masked(net.into()));
+        v4.into_iter().chain(v6).collect()
+    }
+
+    /// The overlay's networks, IPv4 first; without host bits.
+    fn overlay_networks(&self) -> Vec<IpNetwork> {
+        let v4 = self.config.v4.map(|pool| masked(pool.network.into()));
+        let v6 = self.config.v6.map(|pool| masked(pool.network.into()));
         v4.into_iter().chain(v6).collect()
     }
 
@@ -156,9 +168,11 @@ pub fn resolve(state: &State, node: &NodeFacts<'_>, policy: Policy<'_>) -> Resol
 
     let mut routes = peers.routes;
     if *node.backend != Backend::Alloc {
-        let unassigned = Via::Drop(DropReason::UnassignedAddress);
-        routes.extend(node.own_subnets().into_iter().map(|prefix| Route { prefix, via: unassigned }));
+        let unassigned = |prefix| Route { prefix, via: Via::Drop(DropReason::UnassignedAddress) };
+        routes.extend(node.own_subnets().into_iter().map(unassigned));
     }
+    let gateways = gateways::gateways(node, &endpoints, &routes, &mut complaints);
+    routes.extend(gateways.routes);
     routes.sort_unstable();
     let spec = NodeSpec {
         revision: u64::try_from(state.revision()).unwrap_or(0),
@@ -169,6 +183,7 @@ pub fn resolve(state: &State, node: &NodeFacts<'_>, policy: Policy<'_>) -> Resol
         gateway_v6: node.tunnel_v6().or(node.external.v6),
         endpoints,
         vteps: peers.vteps,
+        gateways: gateways.gateways,
         routes,
         direct_sources: peers.direct_sources,
         sets,
@@ -180,7 +195,7 @@ pub fn resolve(state: &State, node: &NodeFacts<'_>, policy: Policy<'_>) -> Resol
     };
     complaints.sort_unstable();
     complaints.dedup();
-    Resolved { spec, complaints, superseded: settled.superseded }
+    Resolved { spec, complaints, gateway_trouble: gateways.trouble, superseded: settled.superseded }
 }
 
 /// Pools whose packets Calico would carry.

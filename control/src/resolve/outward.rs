@@ -1,10 +1,14 @@
 //! What has to be outside of the dataplane so that packets get into it: our device, and the steering.
 
-use canal_dataplane::spec::NodeSpec;
+use std::collections::{BTreeMap, BTreeSet};
+
+use canal_dataplane::port::IfIndex;
+use canal_dataplane::spec::{NodeSpec, Via};
+use canal_dataplane::verdict::DropReason;
 use ipnetwork::IpNetwork;
 
 use super::NodeFacts;
-use crate::edge::{EdgePlan, UnderlayPlan};
+use crate::edge::{EdgePlan, UnderlayPlan, Whose};
 use crate::host::desired::{Desired, Route};
 use crate::model::flannel::Backend;
 
@@ -55,5 +59,28 @@ pub fn edge_plan(node: &NodeFacts<'_>, spec: &NodeSpec) -> EdgePlan {
         own_subnets: node.own_subnets(),
         mtu: external.mtu,
     });
-    EdgePlan { underlay, workloads: spec.endpoints.iter().filter_map(|endpoint| endpoint.ifindex).collect() }
+    let gateways: BTreeSet<IfIndex> = spec.gateways.iter().filter_map(|gateway| gateway.ifindex).collect();
+    EdgePlan {
+        underlay,
+        workloads: spec.endpoints.iter().filter_map(|endpoint| endpoint.ifindex).collect(),
+        destinations: if gateways.is_empty() { BTreeMap::new() } else { destinations(node, spec) },
+        gateways,
+    }
+}
+
+/// What hosts behind gateways send to these destinations is the overlay's, or the kernel's, by the longest prefix. As in
+/// the dataplane's tables this host goes before a workload, and that before a route.
+fn destinations(node: &NodeFacts<'_>, spec: &NodeSpec) -> BTreeMap<IpNetwork, Whose> {
+    let own = |via: &Via| match via {
+        Via::Vtep(_) | Via::Direct { .. } => Whose::Overlay,
+        Via::Drop(reason) if *reason != DropReason::NoRoute => Whose::Overlay,
+        Via::Gateway(_) | Via::Drop(_) => Whose::Kernel,
+    };
+    let routes = spec.routes.iter().map(|route| (route.prefix, own(&route.via)));
+    // Also where no lease is: the kernel would send it to our device, as if it were the host's.
+    let networks = node.overlay_networks().into_iter().map(|network| (network, Whose::Overlay));
+    let workloads = spec.endpoints.iter().flat_map(|endpoint| &endpoint.networks);
+    let workloads = workloads.map(|network| (super::masked(*network), Whose::Overlay));
+    let host = spec.host_addresses.iter().map(|address| (IpNetwork::from(*address), Whose::Kernel));
+    routes.chain(networks).chain(workloads).chain(host).collect()
 }

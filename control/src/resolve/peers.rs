@@ -62,7 +62,7 @@ pub(super) fn peers(claims: &[Claim<'_>], node: &NodeFacts<'_>, complaints: &mut
             complaints.push(Complaint::new(claim.key, sentence));
         }
         let owns = sorted([claim.subnet, host_route(outer)]);
-        peers.routes.extend(owns.iter().map(|prefix| Route { prefix: *prefix, via: way.via }));
+        peers.routes.extend(owns.iter().map(|prefix| Route { prefix: *prefix, via: way.via.clone() }));
         peers.direct_sources.extend(&owns);
         peers.addresses.insert(outer);
         if let Some(mac) = way.mac {

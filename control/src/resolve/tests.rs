@@ -14,6 +14,8 @@ use crate::host::fake::{address, link};
 use crate::model::calico::WorkloadKey;
 use crate::model::flannel::Prefix;
 
+mod gateways;
+
 const VXLAN: &str = r#"{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}"#;
 const DUAL: &str = r#"{"Network":"10.244.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:10::/48","Backend":{"Type":"vxlan","VNI":7,"Port":4789}}"#;
 const DIRECT: &str = r#"{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan","DirectRouting":true}}"#;
@@ -31,6 +33,7 @@ struct World {
     host: HostView,
     on_link: BTreeSet<IpAddr>,
     felix: Values,
+    gateways: Vec<String>,
     revision: Revision,
 }
 
@@ -68,6 +71,7 @@ impl World {
             host,
             on_link: BTreeSet::new(),
             felix: Values::default(),
+            gateways: Vec::new(),
             revision: 1,
         };
         world.put("/coreos.com/network/config", config);
@@ -114,6 +118,7 @@ impl World {
             host: &self.host,
             on_link: &self.on_link,
             device: "canal0",
+            gateways: &self.gateways,
             settings: Settings { outer_df: true, ..Settings::default() },
             felix: &self.felix,
         })
@@ -125,7 +130,7 @@ impl World {
 
     fn via(&self, prefix: &str) -> Option<Via> {
         let prefix = net(prefix);
-        self.resolve().spec.routes.iter().find(|route| route.prefix == prefix).map(|route| route.via)
+        self.resolve().spec.routes.iter().find(|route| route.prefix == prefix).map(|route| route.via.clone())
     }
 
     fn complaints(&self) -> String {
@@ -170,7 +175,7 @@ fn a_peer_is_a_vtep_and_two_routes() {
         }],
         routes: vec![
             Route { prefix: net("10.244.1.0/24"), via: Via::Drop(UnassignedAddress) },
-            Route { prefix: net("10.244.2.0/24"), via: vtep },
+            Route { prefix: net("10.244.2.0/24"), via: vtep.clone() },
             Route { prefix: net("192.0.2.2/32"), via: vtep },
         ],
         direct_sources: vec![net("10.244.2.0/24"), net("192.0.2.2/32")],
@@ -312,7 +317,7 @@ fn direct_routing_goes_direct_on_the_link_and_tunnels_elsewhere() {
     world.peer("10.244.3.0-24", "203.0.113.3");
     world.on_link.insert(ip("192.0.2.2"));
     let direct = Via::Direct { next_hop: ip("192.0.2.2"), mtu: 1500 };
-    assert_eq!(world.via("10.244.2.0/24"), Some(direct));
+    assert_eq!(world.via("10.244.2.0/24"), Some(direct.clone()));
     assert_eq!(world.via("192.0.2.2/32"), Some(direct));
     assert_eq!(world.via("10.244.3.0/24"), Some(Via::Vtep(ip("203.0.113.3"))));
     let spec = world.resolve().spec;
@@ -346,7 +351,7 @@ fn alloc_has_no_routes_and_takes_nothing_from_the_underlay() {
     assert_eq!(spec.gateway_v4, Some([192, 0, 2, 1].into()));
     assert_eq!(complaints, []);
     let plan = world.node(|node| edge_plan(node, &spec));
-    assert_eq!(plan, EdgePlan { underlay: None, workloads: [7].into() });
+    assert_eq!(plan, EdgePlan { workloads: [7].into(), ..EdgePlan::default() });
     let desired = world.node(|node| desired(node, &spec));
     assert_eq!(desired.addresses, []);
     let destinations: Vec<_> = desired.routes.iter().map(|route| route.dst).collect();
@@ -454,7 +459,7 @@ fn our_device_carries_the_network_and_never_a_node() {
         own_subnets: vec![net("10.244.1.0/24"), net("fd00:10:0:1::/64")],
         mtu: 1500,
     };
-    assert_eq!(plan, EdgePlan { underlay: Some(underlay), workloads: [7].into() });
+    assert_eq!(plan, EdgePlan { underlay: Some(underlay), workloads: [7].into(), ..EdgePlan::default() });
 }
 
 #[test]

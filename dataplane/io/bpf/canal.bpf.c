@@ -2,6 +2,7 @@
 
 #include "common.h"
 #include "device_ingress.h"
+#include "gateway_ingress.h"
 #include "queue_steering.h"
 #include "underlay_ingress.h"
 #include "workload_ingress.h"

@@ -18,7 +18,9 @@
 #define ETH_ALEN 6
 #define ETH_HLEN 14
 #define IPV4_HLEN 20
+#define IPV4_TARGET 16
 #define IPV6_HLEN 40
+#define IPV6_TARGET 24
 #define UDP_HLEN 8
 #define ICMP_HLEN 8
 #define VXLAN_HLEN 8
@@ -30,6 +32,9 @@
 #define IPPROTO_SCTP 132
 #define IPPROTO_UDPLITE 136
 
+#define AF_INET 2
+#define AF_INET6 10
+
 #define PACKET_HOST 0
 #define PACKET_MULTICAST 2
 
@@ -39,6 +44,8 @@
 #define CANAL_SUBNETS 4
 #define CANAL_NEXT_HOPS 4096
 #define CANAL_WORKLOADS 65536
+#define CANAL_GATEWAYS 256
+#define CANAL_DESTINATIONS 262144
 
 /* How a frame reaches the workload behind an interface. */
 #define CANAL_VIA_PEER 1   /* veth with its other end in another namespace: straight into that end */
@@ -120,6 +127,45 @@ struct {
 	__type(key, __u32);
 	__type(value, struct workload);
 } workloads SEC(".maps");
+
+/* Gateway interfaces: where plain packets of hosts come from, and may go to. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, CANAL_GATEWAYS);
+	__type(key, __u32);
+	__type(value, __u32);
+} gateways SEC(".maps");
+
+/*
+ * Whose a destination is, for packets from hosts behind gateways, by the longest prefix: 1 = the overlay's, 0 or none = the
+ * kernel's business.
+ */
+struct destination_v4 {
+	__u32 length;
+	__be32 address;
+};
+
+struct destination_v6 {
+	__u32 length;
+	__be32 address[4];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, CANAL_DESTINATIONS);
+	__type(key, struct destination_v4);
+	__type(value, __u32);
+} destinations_v4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, CANAL_DESTINATIONS);
+	__type(key, struct destination_v6);
+	__type(value, __u32);
+} destinations_v6 SEC(".maps");
 
 struct next_hop_v6 {
 	__be32 address[4];

@@ -37,6 +37,49 @@ static __always_inline int to_workload(struct __sk_buff *skb, __u32 ifindex)
 	return bpf_redirect_peer(ifindex, 0);
 }
 
+/* Plain, out of a gateway interface or (0) of the underlay; the kernel resolves the next hop and writes the addresses. */
+static __always_inline int to_next_hop(struct __sk_buff *skb, const struct canal_settings *set, __u32 ifindex)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	const __u8 *source = data + ETH_ALEN;
+	struct bpf_redir_neigh hop = {};
+
+	if (data + ETH_HLEN > end)
+		return TC_ACT_SHOT;
+	if (!ifindex)
+		ifindex = set->underlay_ifindex;
+	else if (!bpf_map_lookup_elem(&gateways, &ifindex))
+		return TC_ACT_SHOT;
+
+	__be32 argument = *(__be16 *)(source + 2) | (__u32) * (__be16 *)(source + 4) << 16;
+	__u32 index = bpf_ntohl(argument);
+	const struct next_hop_v6 *known;
+
+	switch (source[0]) {
+	case CANAL_HOP_V4:
+		hop.nh_family = AF_INET;
+		hop.ipv4_nh = argument;
+		break;
+	case CANAL_HOP_V6:
+		known = bpf_map_lookup_elem(&next_hops_v6, &index);
+		if (!known)
+			return TC_ACT_SHOT;
+		hop.nh_family = AF_INET6;
+		__builtin_memcpy(hop.ipv6_nh, known->address, sizeof(hop.ipv6_nh));
+		break;
+	case CANAL_HOP_SELF:
+		if (skb->protocol != bpf_htons(ETH_P_IPV6))
+			return TC_ACT_SHOT;
+		hop.nh_family = AF_INET6;
+		if (bpf_skb_load_bytes(skb, ETH_HLEN + IPV6_TARGET, hop.ipv6_nh, sizeof(hop.ipv6_nh)))
+			return TC_ACT_SHOT;
+		break;
+	default:
+		return TC_ACT_SHOT;
+	}
+	return bpf_redirect_neigh(ifindex, &hop, sizeof(hop), 0);
+}
+
 SEC("classifier")
 int canal_device(struct __sk_buff *skb)
 {
@@ -57,21 +100,8 @@ int canal_device(struct __sk_buff *skb)
 		return to_workload(skb, bpf_ntohl(argument));
 	case CANAL_TO_UNDERLAY:
 		return bpf_redirect_neigh(set->underlay_ifindex, 0, 0, 0);
-	case CANAL_TO_DIRECT_V4: {
-		struct bpf_redir_neigh hop = {.nh_family = 2 /* AF_INET */, .ipv4_nh = argument};
-
-		return bpf_redirect_neigh(set->underlay_ifindex, &hop, sizeof(hop), 0);
-	}
-	case CANAL_TO_DIRECT_V6: {
-		struct bpf_redir_neigh hop = {.nh_family = 10 /* AF_INET6 */};
-		__u32 index = bpf_ntohl(argument);
-		const struct next_hop_v6 *known = bpf_map_lookup_elem(&next_hops_v6, &index);
-
-		if (!known)
-			return TC_ACT_SHOT;
-		__builtin_memcpy(hop.ipv6_nh, known->address, sizeof(hop.ipv6_nh));
-		return bpf_redirect_neigh(set->underlay_ifindex, &hop, sizeof(hop), 0);
-	}
+	case CANAL_TO_NEXT_HOP:
+		return to_next_hop(skb, set, bpf_ntohl(argument));
 	default:
 		return TC_ACT_SHOT;
 	}

@@ -16,11 +16,16 @@
 #define CANAL_FROM_WORKLOAD 0xc1 /* the host-side interface it came in by */
 #define CANAL_FROM_UNDERLAY 0xc2 /* VXLAN, or an ICMP error about it */
 #define CANAL_FROM_DIRECT 0xc3   /* a plain packet from a peer with direct routing */
+#define CANAL_FROM_GATEWAY 0xc4  /* a plain packet from a host behind a gateway: the interface it came in by */
 
 /* Daemon to device. */
-#define CANAL_TO_WORKLOAD 0xd1  /* source address: the workload's own address */
-#define CANAL_TO_UNDERLAY 0xd2  /* argument unused: the settings name the interface */
-#define CANAL_TO_DIRECT_V4 0xd3 /* argument: the next hop's IPv4 address */
-#define CANAL_TO_DIRECT_V6 0xd4 /* argument: index into next_hops_v6 */
+#define CANAL_TO_WORKLOAD 0xd1 /* source address: the workload's own address */
+#define CANAL_TO_UNDERLAY 0xd2 /* argument unused: the settings name the interface */
+#define CANAL_TO_NEXT_HOP 0xd3 /* plain; argument: a gateway interface, or 0 for the underlay; source address: see below */
+
+/* First byte of the source address of what goes to a next hop; the last four bytes are its argument. */
+#define CANAL_HOP_SELF 0x00 /* the packet's own destination; argument unused */
+#define CANAL_HOP_V4 0x04   /* an IPv4 address */
+#define CANAL_HOP_V6 0x06   /* index into next_hops_v6 */
 
 #endif

@@ -6,6 +6,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::entry::{Entry, FlowId, NONE};
+use crate::port::IfIndex;
 
 /// Who opened a connection, as far as room in the table is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,6 +28,11 @@ impl Owner {
         Self(serial & !KIND)
     }
 
+    /// All hosts behind a gateway interface, which counts as a node.
+    pub fn gateway(ifindex: IfIndex) -> Self {
+        Self::number(ifindex ^ 0x8000_0000)
+    }
+
     /// A remote node with all its workloads, by its VTEP's outer address. Two nodes whose addresses fold to one number
     /// share a quota, which nobody can bring about from outside: outer addresses come from the datastore.
     pub fn vtep(outer: IpAddr) -> Self {
@@ -37,8 +43,12 @@ impl Owner {
                 (half >> 32) as u32 ^ half as u32
             }
         };
-        // Two bits must go: those of an odd multiple say nearly as much with 30 as the address with 32.
-        Self(folded.wrapping_mul(0x9e37_79b1) >> 2 | NODE)
+        Self::number(folded)
+    }
+
+    /// Two bits must go: those of an odd multiple say nearly as much with 30 as the number with 32.
+    fn number(number: u32) -> Self {
+        Self(number.wrapping_mul(0x9e37_79b1) >> 2 | NODE)
     }
 }
 
@@ -47,7 +57,7 @@ impl Owner {
 pub struct Quota {
     /// A local workload.
     pub workload: usize,
-    /// A remote node, or all direct peers together.
+    /// A remote node, all direct peers together, or all hosts behind a gateway interface.
     pub node: usize,
 }
 

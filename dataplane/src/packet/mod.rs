@@ -39,6 +39,8 @@ pub enum Source {
     Vtep(u32),
     /// A peer with direct routing.
     Direct,
+    /// A host behind the gateway interface with this index.
+    Gateway(u32),
     /// This host's IP stack.
     Host,
 }

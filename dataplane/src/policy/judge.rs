@@ -16,14 +16,14 @@ pub struct Judge {
     counts: bool,
 }
 
-/// One question to a workload's policy.
+/// One question to the policy of a workload, or of one of the host's interfaces.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
     /// The tables.
     pub policy: &'a Policy,
-    /// The workload's program for the direction.
+    /// Its program for the direction.
     pub program: &'a Program,
-    /// The workload, for people.
+    /// Its name, for people.
     pub endpoint: &'a str,
     /// The connection.
     pub key: &'a FlowKey,
@@ -40,8 +40,8 @@ pub struct Question<'a> {
 /// The answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ruling {
-    /// The connection may be opened.
-    pub allowed: bool,
+    /// What the program makes of the connection. `Undecided`: programs of host endpoints only.
+    pub outcome: Outcome,
     /// What has decided so.
     by: What,
 }
@@ -72,10 +72,10 @@ impl Judge {
             if self.counts {
                 program.count(step, bytes);
             }
-            let allowed = match step {
-                What::Allow(_) => true,
-                What::Deny(_) | What::TierEnd(_) => false,
-                What::End => program.end() == Outcome::Allowed,
+            let outcome = match step {
+                What::Allow(_) => Outcome::Allowed,
+                What::Deny(_) | What::TierEnd(_) => Outcome::Denied,
+                What::End => program.end(),
                 What::Pass(_) => continue,
                 What::Log(_) => {
                     if self.counts {
@@ -84,7 +84,7 @@ impl Judge {
                     continue;
                 }
             };
-            return Ruling { allowed, by: step };
+            return Ruling { outcome, by: step };
         }
         unreachable!("the last step of a decision decides")
     }

@@ -20,6 +20,8 @@ pub enum Ingress {
     Underlay,
     /// From the underlay, not encapsulated: a peer with direct routing sent it.
     Direct,
+    /// A plain IP packet from a host behind this gateway interface, addressed to the interface's Ethernet address.
+    Gateway(IfIndex),
     /// From this host's own IP stack.
     Host,
     /// Out of the tunnel already: another worker has decapsulated it, and this is the outer source it checked.
@@ -36,6 +38,14 @@ pub enum Egress {
     Underlay,
     /// Plain, to this next hop on the underlay interface; the kernel behind the port writes the Ethernet addresses.
     Direct(IpAddr),
+    /// Plain, to this next hop (it may be the packet's own destination) on a gateway interface; the port, or the kernel
+    /// behind it, resolves it and writes the Ethernet addresses.
+    Gateway {
+        /// The interface.
+        ifindex: IfIndex,
+        /// Next hop on its link.
+        next_hop: IpAddr,
+    },
     /// To this host's own IP stack.
     Host,
 }

@@ -16,7 +16,9 @@ pub(super) fn leaving(spec: &NodeSpec, way: Way<'_>, ether_type: [u8; 2], packet
             let mac = endpoint.mac.map_or([0xff; 6], |mac| mac.0);
             [&mac[..], &GATEWAY_MAC.0, &ether_type, packet].concat()
         }
-        Way::Host | Way::Direct { .. } | Way::Nowhere(_) => [&[0; 12][..], &ether_type, packet].concat(),
+        Way::Host | Way::Direct { .. } | Way::Gateway { .. } | Way::Several(_) | Way::Nowhere(_) => {
+            [&[0; 12][..], &ether_type, packet].concat()
+        }
     }
 }
 
@@ -74,7 +76,7 @@ pub enum Unmasked {
 pub fn mask(spec: &NodeSpec, egress: Egress, mut packet: Vec<u8>) -> Result<Vec<u8>, Unmasked> {
     match egress {
         Egress::Workload(_) => return Ok(packet),
-        Egress::Host | Egress::Direct(_) => {
+        Egress::Host | Egress::Direct(_) | Egress::Gateway { .. } => {
             packet[..12].fill(0);
             return Ok(packet);
         }

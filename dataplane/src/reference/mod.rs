@@ -3,7 +3,8 @@
 //! It searches lists from front to back, connections too, reads packets with a parser of its own and writes
 //! whole packets instead of patching them. Property tests and a fuzz target hold the pipeline against it. It judges
 //! finished packets only: no super-frames, no unfinished checksums. Code it shares with the pipeline: the spec, drop
-//! reasons and ports that both speak of, and the keyed hash that a quoted source port is recognised by.
+//! reasons and ports that both speak of, the keyed hash that a quoted source port is recognised by, and the score that a
+//! connection has with each of several ways.
 
 mod answer;
 mod connections;
@@ -20,8 +21,9 @@ use std::sync::Arc;
 
 use crate::net::{Direction, HashSeed};
 use crate::packet::{Asked, Fragment, Quote};
-use crate::port::{Egress, Ingress};
-use crate::spec::{Endpoint, NodeSpec, Via, Vtep};
+use crate::port::{Egress, IfIndex, Ingress};
+use crate::spec::{Endpoint, Gateway, Hop, NodeSpec, Via, Vtep};
+use crate::tables::{name, score};
 use crate::verdict::DropReason;
 
 use connections::{Connections, Standing};
@@ -81,6 +83,7 @@ enum Sender<'a> {
     Workload(&'a Endpoint),
     Vtep(&'a Vtep),
     Direct,
+    Gateway(&'a Gateway),
     Host,
 }
 
@@ -90,7 +93,17 @@ enum Way<'a> {
     Host,
     Workload(&'a Endpoint),
     Tunnel(&'a Vtep),
-    Direct { next_hop: IpAddr, mtu: u16 },
+    Direct {
+        next_hop: IpAddr,
+        mtu: u16,
+    },
+    Gateway {
+        gateway: &'a Gateway,
+        ifindex: IfIndex,
+        next_hop: Option<IpAddr>,
+    },
+    /// One of these.
+    Several(&'a [Hop]),
     Nowhere(DropReason),
 }
 
@@ -192,8 +205,10 @@ impl Reference {
     fn decide(&mut self, spec: &NodeSpec, pending: Pending<'_>, now_ms: u64) -> Result<Outcome, DropReason> {
         let Pending { sender, frame, ip, standing } = pending;
         let judged = match standing {
-            Standing::New { asked, .. } => policy::new(spec, sender, &ip, asked),
-            Standing::Known | Standing::Related => passable(spec, &ip).map(|way| (way, Asked::AS_IS)),
+            Standing::New { asked, .. } => policy::new(spec, self.seed, sender, &ip, asked),
+            Standing::Known | Standing::Related => {
+                passable(spec, self.seed, &ip).map(|way| (way, Asked::AS_IS))
+            }
         };
         let (way, asked) = judged.inspect_err(|_| self.connections.deny(&ip, standing))?;
         self.connections.commit(&ip, standing, asked, now_ms)?;
@@ -238,7 +253,7 @@ impl Reference {
         };
         let ether_type = [frame[12], frame[13]];
         let packets = pieces.iter().map(|piece| expect::leaving(spec, way, ether_type, piece));
-        Ok(Outcome::Forward { egress: egress(way), packets: packets.collect() })
+        Ok(Outcome::Forward { egress: egress(way, ip.destination), packets: packets.collect() })
     }
 
     /// The error to the sender; `None` when it must not be told.
@@ -255,15 +270,24 @@ impl Reference {
             Sender::Workload(endpoint) => Way::Workload(endpoint),
             Sender::Vtep(vtep) => Way::Tunnel(vtep),
             Sender::Host => Way::Host,
-            Sender::Direct => longest_prefix(spec, ip.source)?,
+            Sender::Direct | Sender::Gateway(_) => {
+                settle(spec, self.seed, longest_prefix(spec, ip.source)?, ip)
+            }
         };
-        let ours: IpAddr = if ip.v6 { spec.gateway_v6?.into() } else { spec.gateway_v4?.into() };
+        let known_by = match sender {
+            Sender::Gateway(gateway) => (gateway.address_v4, gateway.address_v6),
+            _ => (None, None),
+        };
+        let ours: IpAddr = match ip.v6 {
+            false => known_by.0.or(spec.gateway_v4)?.into(),
+            true => known_by.1.or(spec.gateway_v6)?.into(),
+        };
         let packet = answer::error(frame, ip, error, ours, self.mtu(spec, way, now_ms))?;
         Some(match way {
             Way::Nowhere(reason) => Err(reason),
             way => {
                 let packet = expect::leaving(spec, way, [frame[12], frame[13]], &packet);
-                Ok(Outcome::Reply { egress: egress(way), packet })
+                Ok(Outcome::Reply { egress: egress(way, ip.source), packet })
             }
         })
     }
@@ -271,8 +295,9 @@ impl Reference {
     /// Largest IP packet that goes this way now.
     fn mtu(&self, spec: &NodeSpec, way: Way<'_>, now_ms: u64) -> u16 {
         match way {
-            Way::Host | Way::Nowhere(_) => u16::MAX,
+            Way::Host | Way::Several(_) | Way::Nowhere(_) => u16::MAX,
             Way::Workload(endpoint) => endpoint.mtu,
+            Way::Gateway { gateway, .. } => gateway.mtu,
             Way::Direct { mtu, .. } => mtu,
             Way::Tunnel(vtep) => {
                 let vxlan = spec.vxlan.as_ref();
@@ -359,12 +384,12 @@ fn sender<'a>(
         false if networks.iter().any(|network| network.contains(ip.source)) => Ok(()),
         false => Err(DropReason::SpoofedSource),
     };
+    let vxlan = speaks_vxlan(spec, ip) && !spec.settings.allow_vxlan_from_workloads;
+    let ip_in_ip = ip.protocol == 4 && !spec.settings.allow_ipip_from_workloads;
     match ingress {
         Ingress::Workload(ifindex) => {
             let endpoint = endpoint(spec, ifindex).ok_or(DropReason::UnknownInterface)?;
             owned(&endpoint.networks)?;
-            let vxlan = speaks_vxlan(spec, ip) && !spec.settings.allow_vxlan_from_workloads;
-            let ip_in_ip = ip.protocol == 4 && !spec.settings.allow_ipip_from_workloads;
             if vxlan || ip_in_ip {
                 return Err(DropReason::EncapFromWorkload);
             }
@@ -378,8 +403,24 @@ fn sender<'a>(
             Ok(Sender::Vtep(vtep))
         }
         Ingress::Direct => owned(&spec.direct_sources).map(|()| Sender::Direct),
+        Ingress::Gateway(ifindex) => {
+            let gateway = spec.gateways.iter().rev().find(|gateway| gateway.ifindex == Some(ifindex));
+            let gateway = gateway.ok_or(DropReason::UnknownInterface)?;
+            let behind = longest_prefix(spec, ip.source).is_some_and(|way| is_behind_gateway(spec, way));
+            match owned(&gateway.sources) {
+                Err(DropReason::MartianSource) => Err(DropReason::MartianSource),
+                Ok(()) if behind && (vxlan || ip_in_ip) => Err(DropReason::EncapFromWorkload),
+                Ok(()) if behind => Ok(Sender::Gateway(gateway)),
+                _ => Err(DropReason::GatewaySource),
+            }
+        }
         Ingress::Host => Ok(Sender::Host),
     }
+}
+
+/// Do packets that go this way leave by a gateway interface?
+fn is_behind_gateway(spec: &NodeSpec, way: Way<'_>) -> bool {
+    matches!(way, Way::Several(hops) if hops.iter().any(|hop| there(spec, hop).is_some()))
 }
 
 /// The last endpoint behind this interface.
@@ -388,11 +429,34 @@ fn endpoint(spec: &NodeSpec, ifindex: u32) -> Option<&Endpoint> {
 }
 
 /// Where it goes, if it goes anywhere.
-fn passable<'a>(spec: &'a NodeSpec, ip: &Ip) -> Result<Way<'a>, DropReason> {
-    match route(spec, ip.destination)? {
+fn passable<'a>(spec: &'a NodeSpec, seed: HashSeed, ip: &Ip) -> Result<Way<'a>, DropReason> {
+    match settle(spec, seed, route(spec, ip.destination)?, ip) {
         Way::Nowhere(reason) => Err(reason),
         way => Ok(way),
     }
+}
+
+/// The one of several ways that the packet's connection takes: that with which it has the highest score.
+fn settle<'a>(spec: &'a NodeSpec, seed: HashSeed, way: Way<'a>, ip: &Ip) -> Way<'a> {
+    let Way::Several(hops) = way else { return way };
+    // A piece has got the ports of its datagram's first.
+    let connection = Ip { piece: Piece::Whole, ..ip.clone() }.flow_key().hash(seed);
+    let mut best: Option<(u64, Way<'a>)> = None;
+    for hop in hops {
+        let score = score(connection, name(hop));
+        if let Some(way) = there(spec, hop)
+            && best.is_none_or(|(highest, _)| score > highest)
+        {
+            best = Some((score, way));
+        }
+    }
+    best.map_or(Way::Nowhere(DropReason::GatewayDown), |(_, way)| way)
+}
+
+/// The way by a gateway's hop, if the interface exists.
+fn there<'a>(spec: &'a NodeSpec, hop: &Hop) -> Option<Way<'a>> {
+    let gateway = spec.gateways.iter().find(|gateway| gateway.name == hop.interface)?;
+    Some(Way::Gateway { gateway, ifindex: gateway.ifindex?, next_hop: hop.next_hop })
 }
 
 /// Where it goes.
@@ -410,7 +474,7 @@ fn route(spec: &NodeSpec, destination: IpAddr) -> Result<Way<'_>, DropReason> {
 
 /// The way of the longest prefix; of equals the one that is named last: routes, then endpoints, then the host.
 fn longest_prefix(spec: &NodeSpec, destination: IpAddr) -> Option<Way<'_>> {
-    let routes = spec.routes.iter().map(|route| (route.prefix, via(spec, route.via)));
+    let routes = spec.routes.iter().map(|route| (route.prefix, via(spec, &route.via)));
     let endpoints = spec.endpoints.iter().flat_map(|endpoint| {
         let way = match endpoint.ifindex {
             Some(_) => Way::Workload(endpoint),
@@ -428,21 +492,26 @@ fn longest_prefix(spec: &NodeSpec, destination: IpAddr) -> Option<Way<'_>> {
     best.map(|(_, way)| way)
 }
 
-fn via(spec: &NodeSpec, via: Via) -> Way<'_> {
+fn via<'a>(spec: &'a NodeSpec, via: &'a Via) -> Way<'a> {
     match via {
-        Via::Vtep(outer) => match spec.vteps.iter().rev().find(|vtep| vtep.outer == outer) {
+        Via::Vtep(outer) => match spec.vteps.iter().rev().find(|vtep| vtep.outer == *outer) {
             None => Way::Nowhere(DropReason::UnresolvedVtep),
             Some(vtep) if has_underlay(spec, vtep) => Way::Tunnel(vtep),
             Some(_) => Way::Nowhere(DropReason::NoUnderlay),
         },
-        Via::Direct { next_hop, mtu } => Way::Direct { next_hop, mtu },
-        Via::Drop(reason) => Way::Nowhere(reason),
+        Via::Direct { next_hop, mtu } => Way::Direct { next_hop: *next_hop, mtu: *mtu },
+        Via::Gateway(hops) => Way::Several(hops),
+        Via::Drop(reason) => Way::Nowhere(*reason),
     }
 }
 
-fn egress(way: Way<'_>) -> Egress {
+/// `destination`: of the packet that leaves.
+fn egress(way: Way<'_>, destination: IpAddr) -> Egress {
     match way {
-        Way::Host | Way::Nowhere(_) => Egress::Host,
+        Way::Host | Way::Several(_) | Way::Nowhere(_) => Egress::Host,
+        Way::Gateway { ifindex, next_hop, .. } => {
+            Egress::Gateway { ifindex, next_hop: next_hop.unwrap_or(destination) }
+        }
         Way::Workload(endpoint) => Egress::Workload(endpoint.ifindex.unwrap_or(0)),
         Way::Tunnel(_) => Egress::Underlay,
         Way::Direct { next_hop, .. } => Egress::Direct(next_hop),

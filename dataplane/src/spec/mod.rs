@@ -37,6 +37,8 @@ pub struct NodeSpec {
     pub endpoints: Vec<Endpoint>,
     /// Remote tunnel end points, sorted by outer address.
     pub vteps: Vec<Vtep>,
+    /// Interfaces with plain hosts behind them, sorted by name.
+    pub gateways: Vec<Gateway>,
     /// Where destinations are; the longest prefix wins. Sorted by prefix. Host addresses and endpoints' addresses
     /// are routes by themselves and need none here.
     pub routes: Vec<Route>,
@@ -49,6 +51,16 @@ pub struct NodeSpec {
     pub host_endpoints: Vec<HostEndpoint>,
     /// What host endpoints leave open.
     pub failsafes: Failsafes,
+}
+
+impl NodeSpec {
+    /// Index of the host endpoint that stands for an interface: its own one, or the one for all that have none.
+    pub fn host_endpoint_of(&self, interface: &str) -> Option<usize> {
+        let stands = |of: Option<&str>| {
+            self.host_endpoints.iter().position(|endpoint| endpoint.interface.as_deref() == of)
+        };
+        stands(Some(interface)).or_else(|| stands(None))
+    }
 }
 
 /// Behaviour of the whole node.
@@ -160,8 +172,36 @@ pub struct Vtep {
     pub owns: Vec<IpNetwork>,
 }
 
+/// An interface of this host behind which there are hosts that speak plain IP. This node is their router into the overlay.
+/// The host endpoint that stands for it, if any, judges what is forwarded by it: see [`NodeSpec::host_endpoint_of`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// The interface.
+    pub name: Arc<str>,
+    /// Its index; `None` while the interface does not exist.
+    pub ifindex: Option<IfIndex>,
+    /// Largest IP packet it takes.
+    pub mtu: u16,
+    /// This host's own address there, from which hosts behind it are told of errors; `None` = the node's, see
+    /// [`NodeSpec::gateway_v4`].
+    pub address_v4: Option<Ipv4Addr>,
+    /// See [`Self::address_v4`].
+    pub address_v6: Option<Ipv6Addr>,
+    /// Addresses of the hosts behind it: what comes in by it from any other is not believed. Sorted.
+    pub sources: Vec<IpNetwork>,
+}
+
+/// One way out of a gateway interface.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Hop {
+    /// The gateway interface, by name.
+    pub interface: Arc<str>,
+    /// The router to send to; `None` = destinations are on the link themselves.
+    pub next_hop: Option<IpAddr>,
+}
+
 /// One route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Route {
     /// Destinations (no host bits).
     pub prefix: IpNetwork,
@@ -170,7 +210,7 @@ pub struct Route {
 }
 
 /// The way to a destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Via {
     /// Through the tunnel to the VTEP with this outer address.
     Vtep(IpAddr),
@@ -181,6 +221,9 @@ pub enum Via {
         /// Underlay MTU.
         mtu: u16,
     },
+    /// Plain, out of gateway interfaces. Of several ways each connection takes one, and keeps it while it is there
+    /// ([`crate::tables::Spread`]). Sorted, each once.
+    Gateway(Arc<[Hop]>),
     /// Nowhere, for a reason: a lease that cannot be used, our own subnet's unassigned addresses.
     Drop(DropReason),
 }

@@ -198,8 +198,8 @@ pub struct EndpointPolicy {
     pub egress: Arc<PolicyList>,
 }
 
-/// Policy of one of the host's own interfaces. Compiled and evaluated, but not enforced: the host's own traffic does not
-/// pass the dataplane.
+/// Policy of one of the host's own interfaces. What is forwarded by a gateway interface is judged by it; the host's own
+/// traffic does not pass the dataplane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostEndpoint {
     /// For humans.

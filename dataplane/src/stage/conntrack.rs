@@ -220,6 +220,7 @@ fn owner(source: Source, tables: &Tables) -> Owner {
         Source::Endpoint(index) => Owner::workload(tables.endpoints[index as usize].serial),
         Source::Vtep(index) => Owner::vtep(tables.vteps[index as usize].outer),
         Source::Direct => Owner::DIRECT,
+        Source::Gateway(index) => Owner::gateway(tables.gateways[index as usize].ifindex.unwrap_or(0)),
         Source::Host | Source::Unknown => Owner::HOST,
     }
 }

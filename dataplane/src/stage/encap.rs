@@ -32,7 +32,9 @@ pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) {
                 encapsulated += 1;
                 over_v6(packet, template, &settings)
             }
-            Kind::Host | Kind::Direct { .. } | Kind::Drop(_) => Ok(()),
+            Kind::Host | Kind::Direct { .. } | Kind::Gateway { .. } | Kind::Spread(_) | Kind::Drop(_) => {
+                Ok(())
+            }
         };
         if let Err(reason) = done {
             packet.verdict = Verdict::Drop(reason);

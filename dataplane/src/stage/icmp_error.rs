@@ -26,9 +26,9 @@ pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) {
 /// Rewrites the packet into the error; returns the way back to its sender, or `None` when it must not be told.
 fn tell(packet: &mut Packet, error: IcmpError, cx: &mut Context<'_>) -> Option<u32> {
     let tables = cx.tables;
-    let ours: IpAddr =
-        if packet.headers.is_v6() { tables.gateway_v6?.into() } else { tables.gateway_v4?.into() };
-    let back = way_back(packet, tables)?;
+    let ours = own_address(packet, tables)?;
+    let connection = packet.headers.key.hash(cx.flows.seed());
+    let back = tables.resolve(way_back(packet, tables)?, connection);
     if !cx.icmp_budget.allow(packet.headers.source_address(), cx.now_ms) {
         cx.counters.icmp_limited.add(1);
         return None;
@@ -45,12 +45,25 @@ fn tell(packet: &mut Packet, error: IcmpError, cx: &mut Context<'_>) -> Option<u
     Some(back)
 }
 
+/// The address that the sender knows this node by.
+fn own_address(packet: &Packet, tables: &Tables) -> Option<IpAddr> {
+    let gateway = match packet.source {
+        Source::Gateway(index) => tables.gateways.get(index as usize),
+        _ => None,
+    };
+    if packet.headers.is_v6() {
+        gateway.and_then(|gateway| gateway.address_v6).or(tables.gateway_v6).map(IpAddr::from)
+    } else {
+        gateway.and_then(|gateway| gateway.address_v4).or(tables.gateway_v4).map(IpAddr::from)
+    }
+}
+
 fn way_back(packet: &Packet, tables: &Tables) -> Option<u32> {
     match packet.source {
         Source::Endpoint(index) => Some(tables.endpoints[index as usize].adjacency),
         Source::Vtep(index) => Some(tables.vteps[index as usize].adjacency),
         Source::Host => Some(HOST),
-        Source::Direct => tables.route(packet.headers.source_address()),
+        Source::Direct | Source::Gateway(_) => tables.route(packet.headers.source_address()),
         Source::Unknown => None,
     }
 }

@@ -1,8 +1,10 @@
 //! To the ports: what can be sent is sent, what a port cannot take is made to fit, everything else is accounted for.
 
+use std::net::IpAddr;
+
 use super::Context;
 use crate::offload::{Caps, Checksum, GsoKind, Offload};
-use crate::packet::{Batch, Packet, Source};
+use crate::packet::{Batch, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet, Source};
 use crate::port::{Egress, Ingress, Outgoing, Received};
 use crate::segment;
 use crate::tables::{Kind, Tables};
@@ -14,7 +16,7 @@ const MAX_OUTER: usize = 65_535;
 /// Where the packets of a batch leave.
 #[derive(Debug, Default)]
 pub struct Outputs {
-    /// Towards workloads, the host's stack and plain next hops.
+    /// Towards workloads, the host's stack, gateway interfaces and plain next hops.
     pub access: Vec<Outgoing>,
     /// Towards VTEPs.
     pub underlay: Vec<Outgoing>,
@@ -78,10 +80,20 @@ pub fn run(batch: &mut Batch, caps: OutputCaps, out: &mut Outputs, cx: &mut Cont
             Kind::Direct { next_hop } => {
                 emit(packet, Egress::Direct(*next_hop), caps.access, &mut out.access, cx)
             }
+            Kind::Gateway { ifindex, next_hop, .. } => {
+                match next_hop.or_else(|| destination(packet.frame.data())) {
+                    Some(next_hop) => {
+                        let egress = Egress::Gateway { ifindex: *ifindex, next_hop };
+                        emit(packet, egress, caps.access, &mut out.access, cx);
+                    }
+                    None => discard(packet, DropReason::MalformedEthernet, cx),
+                }
+            }
             Kind::VxlanV4(_) | Kind::VxlanV6(_) => {
                 emit(packet, Egress::Underlay, caps.underlay, &mut out.underlay, cx);
             }
             Kind::Drop(reason) => discard(packet, *reason, cx),
+            Kind::Spread(_) => unreachable!("the route stage picks one of several ways"),
         }
     }
     // Every frame has been taken out of its packet.
@@ -90,12 +102,21 @@ pub fn run(batch: &mut Batch, caps: OutputCaps, out: &mut Outputs, cx: &mut Cont
     cx.counters.forwarded_bytes.add(bytes);
 }
 
+/// Where the IP packet in a frame goes: an answer to a packet goes elsewhere than what was parsed.
+fn destination(frame: &[u8]) -> Option<IpAddr> {
+    match *frame.get(12..14)?.first_chunk::<2>()? {
+        ETHERTYPE_IPV4 => Some(IpAddr::from(*frame.get(30..)?.first_chunk::<4>()?)),
+        ETHERTYPE_IPV6 => Some(IpAddr::from(*frame.get(38..)?.first_chunk::<16>()?)),
+        _ => None,
+    }
+}
+
 /// An answer goes out where the question came in.
 fn egress_back(ingress: Ingress) -> Option<Egress> {
     match ingress {
         Ingress::Workload(ifindex) => Some(Egress::Workload(ifindex)),
         Ingress::Host => Some(Egress::Host),
-        Ingress::Underlay | Ingress::Direct | Ingress::Decapsulated(_) => None,
+        Ingress::Underlay | Ingress::Direct | Ingress::Gateway(_) | Ingress::Decapsulated(_) => None,
     }
 }
 

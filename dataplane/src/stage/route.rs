@@ -24,7 +24,7 @@ fn decide(packet: &Packet, tables: &Tables) -> Result<u32, DropReason> {
     } else {
         tables.route_v4(headers.destination_v4())
     };
-    let adjacency = found.ok_or(DropReason::NoRoute)?;
+    let adjacency = tables.resolve(found.ok_or(DropReason::NoRoute)?, packet.hash);
     if let Kind::Drop(reason) = tables.adjacencies[adjacency as usize].kind {
         return Err(reason);
     }

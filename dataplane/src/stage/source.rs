@@ -3,7 +3,7 @@
 use super::Context;
 use crate::packet::{Headers, Packet, Source};
 use crate::port::{IfIndex, Ingress};
-use crate::tables::{Networks, Tables};
+use crate::tables::{Kind, Networks, Tables};
 use crate::verdict::{DropReason, Verdict};
 
 const IPIP: u8 = 4;
@@ -12,7 +12,7 @@ const UDP: u8 = 17;
 /// Checks the source of every pending packet and says whose it is.
 #[inline(never)]
 pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) {
-    let mut runs = Runs { workload: Run::NONE, vtep: Run::NONE };
+    let mut runs = Runs { workload: Run::NONE, vtep: Run::NONE, gateway: Run::NONE };
     for packet in batch.iter_mut().filter(|p| p.verdict == Verdict::Pending) {
         match check(packet, cx.tables, &mut runs) {
             Ok(source) => packet.source = source,
@@ -25,6 +25,7 @@ pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) {
 struct Runs {
     workload: Run,
     vtep: Run,
+    gateway: Run,
 }
 
 #[derive(Clone, Copy)]
@@ -33,7 +34,7 @@ struct Run {
     way: u32,
     /// IPv4 source; more than 32 bits = there was no such packet.
     address: u64,
-    /// The endpoint or VTEP that may use that source.
+    /// The endpoint, VTEP or gateway that may use that source.
     index: u32,
 }
 
@@ -61,9 +62,9 @@ fn check(packet: &Packet, tables: &Tables, runs: &mut Runs) -> Result<Source, Dr
             if !runs.workload.goes_on(ifindex, headers) {
                 let index = of_workload(headers, ifindex, tables)?;
                 runs.workload.begin(ifindex, headers, index);
-                return allowed(headers, index, tables);
+                return allowed(headers, tables).map(|()| Source::Endpoint(index));
             }
-            allowed(headers, runs.workload.index, tables)
+            allowed(headers, tables).map(|()| Source::Endpoint(runs.workload.index))
         }
         Ingress::Underlay => {
             let Source::Vtep(index) = packet.source else { return Err(DropReason::UnknownVtep) };
@@ -85,6 +86,14 @@ fn check(packet: &Packet, tables: &Tables, runs: &mut Runs) -> Result<Source, Dr
                 false => Err(DropReason::SpoofedSource),
             }
         }
+        Ingress::Gateway(ifindex) => {
+            if !runs.gateway.goes_on(ifindex, headers) {
+                let index = of_gateway(headers, ifindex, tables)?;
+                runs.gateway.begin(ifindex, headers, index);
+                return allowed(headers, tables).map(|()| Source::Gateway(index));
+            }
+            allowed(headers, tables).map(|()| Source::Gateway(runs.gateway.index))
+        }
         Ingress::Host => Ok(Source::Host),
     }
 }
@@ -96,13 +105,10 @@ fn of_workload(headers: &Headers, ifindex: IfIndex, tables: &Tables) -> Result<u
     Ok(index)
 }
 
-/// May a workload send packets like this?
+/// May a workload, or a host behind a gateway, send packets like this?
 #[inline(always)]
-fn allowed(headers: &Headers, index: u32, tables: &Tables) -> Result<Source, DropReason> {
-    if is_forbidden_encapsulation(headers, tables) {
-        return Err(DropReason::EncapFromWorkload);
-    }
-    Ok(Source::Endpoint(index))
+fn allowed(headers: &Headers, tables: &Tables) -> Result<(), DropReason> {
+    if is_forbidden_encapsulation(headers, tables) { Err(DropReason::EncapFromWorkload) } else { Ok(()) }
 }
 
 /// May this VTEP send it?
@@ -110,6 +116,26 @@ fn from_vtep(headers: &Headers, index: u32, tables: &Tables) -> Result<Source, D
     not_ours(headers, tables)?;
     owned(headers, &tables.vteps[index as usize].owns)?;
     Ok(Source::Vtep(index))
+}
+
+/// The gateway of this interface, if the source is the address of a host behind it.
+fn of_gateway(headers: &Headers, ifindex: IfIndex, tables: &Tables) -> Result<u32, DropReason> {
+    let index = tables.gateway_at(ifindex).ok_or(DropReason::UnknownInterface)?;
+    not_ours(headers, tables)?;
+    owned(headers, &tables.gateways[index as usize].sources).map_err(|reason| match reason {
+        DropReason::SpoofedSource => DropReason::GatewaySource,
+        other => other,
+    })?;
+    // A wide prefix behind it may hold addresses of the overlay and of this host, which have longer ones.
+    let route = match headers.is_v6() {
+        false => tables.route_v4(headers.source_v4()),
+        true => tables.route_v6(headers.source_v6()),
+    };
+    let way = route.map(|adjacency| &tables.adjacencies[adjacency as usize].kind);
+    if !matches!(way, Some(Kind::Gateway { .. } | Kind::Spread(_))) {
+        return Err(DropReason::GatewaySource);
+    }
+    Ok(index)
 }
 
 /// Nobody else speaks as this node: a peer whose lease overlaps ours must not reach what trusts our tunnel address.
@@ -151,7 +177,7 @@ fn is_martian(headers: &Headers) -> bool {
     }
 }
 
-/// VXLAN to our overlay's port, or IP in IP, unless it is allowed: a workload that speaks it could inject packets into
+/// VXLAN to our overlay's port, or IP in IP, unless it is allowed: whoever speaks it could inject packets into
 /// other nodes.
 #[inline(always)]
 fn is_forbidden_encapsulation(headers: &Headers, tables: &Tables) -> bool {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::path_mtu::PathMtu;
+use super::spread::Spread;
 use crate::net::{Mac, Vni};
 use crate::port::IfIndex;
 use crate::spec::LocalVtep;
@@ -44,6 +45,17 @@ pub enum Kind {
         /// Next hop.
         next_hop: IpAddr,
     },
+    /// Plain, out of a gateway interface.
+    Gateway {
+        /// Its index in the tables.
+        gateway: u32,
+        /// The interface.
+        ifindex: IfIndex,
+        /// Next hop; `None` = the packet's own destination.
+        next_hop: Option<IpAddr>,
+    },
+    /// Several ways of which each connection takes one: what a route may lead to, and no packet goes by.
+    Spread(Spread),
     /// Nowhere.
     Drop(DropReason),
 }

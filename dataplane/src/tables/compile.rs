@@ -8,13 +8,14 @@ use hashbrown::HashMap;
 use ipnetwork::IpNetwork;
 
 use super::adjacency::Tunnel;
+use super::spread::{Spread, name};
 use super::{
-    Adjacency, Endpoint, Kind, Lpm, Networks, PathMtu, Policy, Residents, Tables, TemplateV4, TemplateV6,
-    Vtep,
+    Adjacency, Endpoint, Gateway, Kind, Lpm, Networks, PathMtu, Policy, Residents, Tables, TemplateV4,
+    TemplateV6, Vtep,
 };
 use crate::net::Mac;
 use crate::reply::GATEWAY_MAC;
-use crate::spec::{self, NodeSpec, Via};
+use crate::spec::{self, Hop, NodeSpec, Via};
 use crate::verdict::DropReason;
 
 /// No limit but that of IP itself.
@@ -41,8 +42,15 @@ pub fn compile(spec: &NodeSpec, previous: Option<&Tables>, generation: u64) -> T
     }
     let vtep_adjacency: BTreeMap<IpAddr, u32> = vteps.iter().map(|v| (v.outer, v.adjacency)).collect();
     for route in &spec.routes {
-        let adjacency = build.via(route.via, &vtep_adjacency);
+        let adjacency = build.via(&route.via, &vtep_adjacency);
         build.routes.insert(route.prefix, adjacency);
+    }
+    let gateways: Vec<Gateway> = spec.gateways.iter().map(|gateway| build.gateway(gateway)).collect();
+    let mut by_gateway = HashMap::default();
+    for (index, gateway) in gateways.iter().enumerate() {
+        if let Some(ifindex) = gateway.ifindex {
+            by_gateway.insert(ifindex, index as u32);
+        }
     }
     let residents = Residents::new(&spec.endpoints, previous.map(|tables| &tables.residents), generation);
     let endpoints: Vec<Endpoint> = spec
@@ -71,8 +79,10 @@ pub fn compile(spec: &NodeSpec, previous: Option<&Tables>, generation: u64) -> T
         endpoints,
         residents,
         vteps,
+        gateways,
         adjacencies: build.adjacencies,
         by_ifindex,
+        by_gateway,
         by_outer_v4,
         by_outer_v6,
         routes: build.routes,
@@ -148,22 +158,56 @@ impl Builder<'_> {
         known.unwrap_or_default()
     }
 
-    fn via(&mut self, via: Via, vteps: &BTreeMap<IpAddr, u32>) -> u32 {
+    fn gateway(&self, gateway: &spec::Gateway) -> Gateway {
+        Gateway {
+            name: Arc::clone(&gateway.name),
+            ifindex: gateway.ifindex,
+            sources: Networks::new(&gateway.sources),
+            address_v4: gateway.address_v4,
+            address_v6: gateway.address_v6,
+            host_endpoint: self.spec.host_endpoint_of(&gateway.name).map(|index| index as u32),
+        }
+    }
+
+    fn via(&mut self, via: &Via, vteps: &BTreeMap<IpAddr, u32>) -> u32 {
         if let Via::Vtep(outer) = via
-            && let Some(adjacency) = vteps.get(&outer)
+            && let Some(adjacency) = vteps.get(outer)
         {
             return *adjacency;
         }
-        if let Some(adjacency) = self.others.get(&via) {
+        if let Some(adjacency) = self.others.get(via) {
             return *adjacency;
         }
         let (kind, mtu) = match via {
             Via::Vtep(_) => (Kind::Drop(DropReason::UnresolvedVtep), UNLIMITED),
-            Via::Direct { next_hop, mtu } => (Kind::Direct { next_hop }, mtu),
-            Via::Drop(reason) => (Kind::Drop(reason), UNLIMITED),
+            Via::Direct { next_hop, mtu } => (Kind::Direct { next_hop: *next_hop }, *mtu),
+            Via::Gateway(hops) => self.spread(hops),
+            Via::Drop(reason) => (Kind::Drop(*reason), UNLIMITED),
         };
         let adjacency = self.add(kind, mtu);
-        self.others.insert(via, adjacency);
+        self.others.insert(via.clone(), adjacency);
         adjacency
+    }
+
+    /// Over the ways whose interfaces exist.
+    fn spread(&mut self, hops: &[Hop]) -> (Kind, u16) {
+        let ways: Vec<(&Hop, Kind, u16)> =
+            hops.iter().filter_map(|hop| self.hop(hop).map(|(kind, mtu)| (hop, kind, mtu))).collect();
+        match <[_; 1]>::try_from(ways) {
+            Ok([(_, kind, mtu)]) => (kind, mtu),
+            Err(ways) if ways.is_empty() => (Kind::Drop(DropReason::GatewayDown), UNLIMITED),
+            Err(ways) => {
+                let ways = ways.into_iter().map(|(hop, kind, mtu)| (name(hop), self.add(kind, mtu)));
+                (Kind::Spread(Spread::new(ways)), UNLIMITED)
+            }
+        }
+    }
+
+    /// `None` while the interface does not exist.
+    fn hop(&self, hop: &Hop) -> Option<(Kind, u16)> {
+        let gateway = self.spec.gateways.iter().position(|gateway| gateway.name == hop.interface)?;
+        let ifindex = self.spec.gateways[gateway].ifindex?;
+        let kind = Kind::Gateway { gateway: gateway as u32, ifindex, next_hop: hop.next_hop };
+        Some((kind, self.spec.gateways[gateway].mtu))
     }
 }

@@ -7,8 +7,10 @@ mod path_mtu;
 pub mod policy;
 mod publish;
 mod residents;
+mod spread;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -21,6 +23,7 @@ pub use path_mtu::PathMtu;
 pub use policy::Policy;
 pub use publish::{Publisher, Reader};
 pub use residents::Residents;
+pub use spread::{Spread, name, score};
 
 use crate::net::Mac;
 use crate::port::IfIndex;
@@ -52,9 +55,12 @@ pub struct Tables {
     pub residents: Residents,
     /// Remote tunnel end points.
     pub vteps: Vec<Vtep>,
+    /// Interfaces with plain hosts behind them.
+    pub gateways: Vec<Gateway>,
     /// Next hops; [`HOST`] first.
     pub adjacencies: Vec<Adjacency>,
     by_ifindex: HashMap<IfIndex, u32, FixedState>,
+    by_gateway: HashMap<IfIndex, u32, FixedState>,
     by_outer_v4: HashMap<u32, u32, FixedState>,
     by_outer_v6: HashMap<u128, u32, FixedState>,
     routes: Lpm<u32>,
@@ -87,6 +93,23 @@ pub struct Vtep {
     pub owns: Networks,
     /// How packets reach it.
     pub adjacency: u32,
+}
+
+/// An interface with plain hosts behind it.
+#[derive(Debug)]
+pub struct Gateway {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its index; `None` while it does not exist.
+    pub ifindex: Option<IfIndex>,
+    /// Addresses that may come in by it.
+    pub sources: Networks,
+    /// Source of ICMP errors to hosts behind it.
+    pub address_v4: Option<Ipv4Addr>,
+    /// Source of ICMPv6 errors to hosts behind it.
+    pub address_v6: Option<Ipv6Addr>,
+    /// The host endpoint (its index in the policy) that judges what is forwarded by it.
+    pub host_endpoint: Option<u32>,
 }
 
 /// A short list of networks, split by family and made for asking "is this address in it?".
@@ -144,6 +167,12 @@ impl Tables {
         self.by_ifindex.get(&ifindex).copied()
     }
 
+    /// The gateway interface of that index.
+    #[inline]
+    pub fn gateway_at(&self, ifindex: IfIndex) -> Option<u32> {
+        self.by_gateway.get(&ifindex).copied()
+    }
+
     /// The VTEP at an outer address.
     #[inline]
     pub fn vtep_at(&self, outer: IpAddr) -> Option<u32> {
@@ -159,19 +188,29 @@ impl Tables {
         self.by_outer_v4.get(&outer).copied()
     }
 
-    /// The adjacency that leads to an IPv4 destination.
+    /// The adjacency that a connection (by its keyed hash) goes by, where a route leads to `adjacency`: itself, unless it
+    /// stands for several ways.
+    #[inline]
+    pub fn resolve(&self, adjacency: u32, connection: u64) -> u32 {
+        match &self.adjacencies[adjacency as usize].kind {
+            Kind::Spread(spread) => spread.pick(connection).unwrap_or(adjacency),
+            _ => adjacency,
+        }
+    }
+
+    /// The adjacency that a route leads to, for an IPv4 destination.
     #[inline]
     pub fn route_v4(&self, destination: u32) -> Option<u32> {
         self.routes.lookup_v4(destination)
     }
 
-    /// The adjacency that leads to an IPv6 destination.
+    /// The adjacency that a route leads to, for an IPv6 destination.
     #[inline]
     pub fn route_v6(&self, destination: u128) -> Option<u32> {
         self.routes.lookup_v6(destination)
     }
 
-    /// The adjacency that leads to a destination.
+    /// The adjacency that a route leads to, for a destination.
     pub fn route(&self, destination: IpAddr) -> Option<u32> {
         self.routes.lookup(destination)
     }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use super::entropy::Entropy;
 use super::packets::{self, Ip};
 use super::twin::Twin;
-use super::world::{self, World, from_pod, ifindex, our_outer, outer, pod};
+use super::world::{self, World, from_pod, gateway_ifindex, ifindex, our_outer, outer, pod};
 use super::{traffic, verify};
 use crate::limits::{ETHERNET, MAX_IP, SUPER_FRAME_BUFFER};
 use crate::net::Mac;
@@ -16,14 +16,24 @@ use crate::packet::Quote;
 use crate::port::mem::MemPort;
 use crate::port::{Egress, Ingress};
 use crate::reference;
+use crate::spec::{NodeSpec, Route, Via};
 use crate::wire;
 use crate::wire::outer::Payload;
 
 thread_local! {
     static PLAYER: RefCell<Twin> = RefCell::new(Twin::new());
-    static NODE: RefCell<Twin> = RefCell::new(Twin::of(&world::spec(4)));
+    static NODE: RefCell<Twin> = RefCell::new(Twin::of(&node()));
     static OFFLOADED: RefCell<World> =
         RefCell::new(World::with_frames(&world::spec(4), Caps::NONE, SUPER_FRAME_BUFFER));
+}
+
+/// A small dual-stack network; one gateway interface.
+fn node() -> NodeSpec {
+    let mut spec = world::spec(4);
+    spec.gateways.push(world::gateway(1, 1500));
+    let via = Via::Gateway([world::hop(1, None)].into());
+    spec.routes.extend([false, true].map(|v6| Route { prefix: world::link(1, v6), via: via.clone() }));
+    spec
 }
 
 /// A whole scenario: network, changes, packets. The pipeline must do what its slow twin does.
@@ -34,11 +44,12 @@ pub fn pipeline(bytes: &[u8]) {
 /// One packet of raw bytes (the first says by which way it comes) to a node of a small dual-stack network.
 pub fn packet_parse(bytes: &[u8]) {
     let Some((way, packet)) = bytes.split_first() else { return };
-    let ingress = match way % 7 {
+    let ingress = match way % 8 {
         0 | 1 => Ingress::Workload(ifindex(1)),
         2 | 3 => Ingress::Underlay,
         4 => Ingress::Decapsulated(outer(2, way & 0x80 != 0)),
         5 => Ingress::Direct,
+        6 => Ingress::Gateway(gateway_ifindex(1)),
         _ => Ingress::Host,
     };
     NODE.with_borrow_mut(|twin| twin.check(ingress, packet));

@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 
 use super::entropy::Entropy;
 use super::topology::{NODES, PODS};
-use super::world::pod;
+use super::world::{gateway_name, pod};
 use crate::policy::{Facts, Transport};
 use crate::spec::NodeSpec;
 use crate::spec::policy::{
@@ -210,7 +210,7 @@ fn host_policy(direction: PolicyDirection, e: &mut Entropy<'_>) -> HostPolicy {
 pub fn host_endpoints(e: &mut Entropy<'_>) -> Vec<HostEndpoint> {
     let endpoint = |number: usize, e: &mut Entropy<'_>| HostEndpoint {
         name: format!("host-{number}").into(),
-        interface: None,
+        interface: e.pick(&[None, Some(1), Some(2)]).map(gateway_name),
         ingress: host_policy(PolicyDirection::Ingress, e),
         egress: host_policy(PolicyDirection::Egress, e),
     };

@@ -5,7 +5,10 @@ use std::net::IpAddr;
 
 use super::entropy::Entropy;
 use super::packets::{self, Ip};
-use super::world::{OUR_MAC, OUR_MAC6, ifindex, mac, our_outer, outer, pod, pod_mac};
+use super::topology::beyond;
+use super::world::{
+    OUR_MAC, OUR_MAC6, behind, gateway_ifindex, ifindex, mac, our_outer, outer, pod, pod_mac,
+};
 use crate::net::{Mac, Vni};
 use crate::port::Ingress;
 use crate::reply::GATEWAY_MAC;
@@ -20,6 +23,8 @@ enum End {
     Remote,
     /// This host.
     Host,
+    /// A host behind one of our gateway interfaces, and perhaps behind a router.
+    Behind { router: bool },
 }
 
 impl End {
@@ -28,6 +33,8 @@ impl End {
             Self::Local(i) => pod(1, i, v6),
             Self::Remote => pod(2, 1, v6),
             Self::Host => pod(1, 0, v6),
+            Self::Behind { router: false } => behind(1, 2, v6),
+            Self::Behind { router: true } => beyond(7, v6),
         }
     }
 }
@@ -36,7 +43,9 @@ impl End {
 fn ends(e: &mut Entropy<'_>) -> (End, End) {
     let (remote, local) = ((End::Local(1), End::Remote), (End::Local(1), End::Local(2)));
     let (host, own) = ((End::Local(2), End::Host), (End::Local(1), End::Local(1)));
-    let (from, to) = e.pick(&[remote, remote, local, local, host, own]);
+    let behind = End::Behind { router: e.one_in(2) };
+    let (in_and_out, through) = ((End::Local(1), behind), (End::Remote, behind));
+    let (from, to) = e.pick(&[remote, remote, local, local, host, own, in_and_out, in_and_out, through]);
     if e.one_in(2) { (to, from) } else { (from, to) }
 }
 
@@ -175,6 +184,7 @@ fn cut(packet: &mut Ip, e: &mut Entropy<'_>) {
 fn send(spec: &NodeSpec, from: End, v6: bool, packet: &Ip) -> (Ingress, Vec<u8>) {
     match from {
         End::Host => (Ingress::Host, packet.frame(Mac::ZERO, Mac::ZERO)),
+        End::Behind { .. } => (Ingress::Gateway(gateway_ifindex(1)), packet.frame(Mac::ZERO, Mac::ZERO)),
         End::Local(i) => {
             let owner = spec
                 .endpoints

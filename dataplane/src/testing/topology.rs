@@ -6,16 +6,20 @@ use ipnetwork::IpNetwork;
 
 use super::entropy::Entropy;
 use super::policies;
-use super::world::{OUR_MAC, OUR_MAC6, ifindex, mac, our_outer, outer, pod, pod_mac, subnet};
+use super::world::{
+    OUR_MAC, OUR_MAC6, behind, gateway, hop, ifindex, link, mac, our_outer, outer, pod, pod_mac, subnet,
+};
 use crate::net::Vni;
 use crate::spec::policy::{EndpointToHost, Established};
-use crate::spec::{DscpMode, Endpoint, LocalVtep, NodeSpec, Route, Settings, Via, Vtep, Vxlan};
+use crate::spec::{DscpMode, Endpoint, Gateway, LocalVtep, NodeSpec, Route, Settings, Via, Vtep, Vxlan};
 use crate::verdict::DropReason;
 
 /// Nodes there may be, this one (1) among them.
 pub const NODES: u16 = 5;
 /// Pods that a node may have, from 1 on.
 pub const PODS: u8 = 4;
+/// Gateway interfaces there may be, from 1 on.
+pub const GATEWAYS: u8 = 2;
 
 /// MTUs that are worth a try; 60 is too small for anything to be cut to.
 const MTUS: [u16; 6] = [1450, 1430, 1280, 576, 68, 60];
@@ -48,12 +52,14 @@ enum Part {
     Vteps,
     Routes,
     DirectSources,
+    /// Gateway interfaces; which routes lead there is among the routes.
+    Gateways,
     /// Sets; afterwards, any change of policy. Lists come with their endpoints.
     Policy,
 }
 
 impl Part {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Settings,
         Self::Vxlan,
         Self::Host,
@@ -61,6 +67,7 @@ impl Part {
         Self::Vteps,
         Self::Routes,
         Self::DirectSources,
+        Self::Gateways,
         Self::Policy,
     ];
 
@@ -73,6 +80,7 @@ impl Part {
             Self::Vteps => spec.vteps = vteps(e),
             Self::Routes => spec.routes = routes(e),
             Self::DirectSources => spec.direct_sources = direct_sources(e),
+            Self::Gateways => spec.gateways = gateways(e),
             Self::Policy if spec.sets.is_empty() => spec.sets = policies::sets(e),
             Self::Policy => policies::change(spec, e),
         }
@@ -230,7 +238,62 @@ fn routes(e: &mut Entropy<'_>) -> Vec<Route> {
     if e.one_in(4) {
         routes.push(Route { prefix: IpNetwork::from(outer(2, false)), via: via(2, e) });
     }
+    for v6 in [false, true] {
+        for g in 1..=GATEWAYS {
+            routes.push(Route { prefix: link(g, v6), via: Via::Gateway([hop(g, None)].into()) });
+        }
+        routes.push(Route { prefix: far(v6), via: by_routers(v6, e) });
+        if e.one_in(8) {
+            // One that holds everything else.
+            routes.push(Route { prefix: everything(v6), via: by_routers(v6, e) });
+        }
+    }
     routes
+}
+
+/// A network behind routers on the links of gateway interfaces.
+fn far(v6: bool) -> IpNetwork {
+    if v6 { prefix(beyond(0, true), 64) } else { prefix(beyond(0, false), 24) }
+}
+
+/// Host `i` there.
+pub fn beyond(i: u8, v6: bool) -> IpAddr {
+    if v6 {
+        Ipv6Addr::new(0xfd72, 20, 0, 0, 0, 0, 0, i.into()).into()
+    } else {
+        Ipv4Addr::new(172, 20, 0, i).into()
+    }
+}
+
+/// By any of some routers, or by none.
+fn by_routers(v6: bool, e: &mut Entropy<'_>) -> Via {
+    let mut hops = Vec::new();
+    for (g, i) in [(1, 2), (1, 3), (2, 2), (GATEWAYS + 1, 2)] {
+        if !e.one_in(3) {
+            hops.push(hop(g, Some(behind(g, i, v6))));
+        }
+    }
+    Via::Gateway(hops.into())
+}
+
+fn gateways(e: &mut Entropy<'_>) -> Vec<Gateway> {
+    let mut gateways = Vec::new();
+    for g in 1..=GATEWAYS {
+        if e.one_in(6) {
+            continue;
+        }
+        let mut gateway = gateway(g, e.pick(&[1500, 1500, 1500, 1280, 576, 68]));
+        gateway.sources.extend([far(false), far(true)]);
+        match e.below(10) {
+            6 => gateway.ifindex = None,
+            7 => gateway.sources.push(everything(e.one_in(2))),
+            8 => gateway.sources.truncate(1),
+            9 => (gateway.address_v4, gateway.address_v6) = (None, None),
+            _ => {}
+        }
+        gateways.push(gateway);
+    }
+    gateways
 }
 
 fn direct_sources(e: &mut Entropy<'_>) -> Vec<IpNetwork> {

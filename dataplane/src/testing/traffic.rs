@@ -4,9 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::entropy::Entropy;
 use super::packets::{self, Ip};
-use super::topology::{NODES, PODS};
+use super::topology::{GATEWAYS, NODES, PODS, beyond};
 use super::verify::checksum;
-use super::world::{OUR_MAC, OUR_MAC6, ifindex, mac, our_outer, outer, pod, pod_mac};
+use super::world::{
+    OUR_MAC, OUR_MAC6, behind, gateway_ifindex, ifindex, mac, our_outer, outer, pod, pod_mac,
+};
 use crate::net::{Mac, Vni};
 use crate::port::Ingress;
 use crate::reply::{GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6};
@@ -14,7 +16,8 @@ use crate::spec::NodeSpec;
 
 /// A packet and the way it comes in. `sent`: packets that went to the underlay before, which errors may be about.
 pub fn packet(spec: &NodeSpec, sent: &[Vec<u8>], e: &mut Entropy<'_>) -> (Ingress, Vec<u8>) {
-    let (ingress, mut bytes) = match e.below(16) {
+    let (ingress, mut bytes) = match e.below(19) {
+        16.. => from_gateway(e),
         0..=4 => from_workload(spec, e),
         5..=9 => from_underlay(spec, e),
         10 => from_direct(e),
@@ -69,14 +72,21 @@ fn repair(bytes: &mut [u8], at: usize) {
 /// An address that packets go to, or claim to be from.
 fn address(v6: bool, e: &mut Entropy<'_>) -> IpAddr {
     let node = 1 + e.below(usize::from(NODES) + 1) as u16;
-    match e.below(16) {
+    match e.below(17) {
         0..=8 => pod(node, 1 + e.below(usize::from(PODS) + 1) as u8, v6),
         9 => pod(node, 0, v6),
         10 => outer(node.max(2), v6),
         11 => our_outer(v6),
+        14 => behind_gateway(v6, e),
         12 | 13 => pod(1, 1 + e.below(PODS.into()) as u8, v6),
         _ => special(v6, e),
     }
+}
+
+/// An address of a host behind a gateway interface.
+fn behind_gateway(v6: bool, e: &mut Entropy<'_>) -> IpAddr {
+    let (g, i) = (1 + e.below(GATEWAYS.into()) as u8, 2 + e.below(3) as u8);
+    if e.one_in(2) { behind(g, i, v6) } else { beyond(i, v6) }
 }
 
 /// An address that is treated differently.
@@ -247,6 +257,15 @@ fn from_direct(e: &mut Entropy<'_>) -> (Ingress, Vec<u8>) {
     (Ingress::Direct, frame(&packet, Mac::ZERO, Mac::ZERO, e))
 }
 
+fn from_gateway(e: &mut Entropy<'_>) -> (Ingress, Vec<u8>) {
+    let v6 = e.one_in(2);
+    let source = if e.one_in(6) { address(v6, e) } else { behind_gateway(v6, e) };
+    let packet = ip(source, address(v6, e), e);
+    let g = 1 + e.below(GATEWAYS.into()) as u8;
+    let ingress = Ingress::Gateway(if e.one_in(20) { 999 } else { gateway_ifindex(g) });
+    (ingress, frame(&packet, Mac::ZERO, Mac::ZERO, e))
+}
+
 fn from_host(e: &mut Entropy<'_>) -> (Ingress, Vec<u8>) {
     let v6 = e.one_in(2);
     let source = if e.one_in(4) { address(v6, e) } else { pod(1, 0, v6) };
@@ -256,7 +275,8 @@ fn from_host(e: &mut Entropy<'_>) -> (Ingress, Vec<u8>) {
 
 /// Where neighbours are asked for: mostly from a workload.
 fn link(i: u8, e: &mut Entropy<'_>) -> Ingress {
-    match e.below(12) {
+    match e.below(13) {
+        12 => Ingress::Gateway(gateway_ifindex(1)),
         9 => Ingress::Workload(999),
         10 => Ingress::Host,
         11 => Ingress::Direct,

@@ -262,6 +262,7 @@ impl Twin {
             Egress::Workload(_) => "workload",
             Egress::Underlay => "underlay",
             Egress::Direct(_) => "direct",
+            Egress::Gateway { .. } => "gateway",
             Egress::Host => "host",
         };
         match outcome {

@@ -15,7 +15,7 @@ use crate::port::mem::{MemPort, Sent};
 use crate::port::{Ingress, Port};
 use crate::reply::GATEWAY_MAC;
 use crate::spec::policy::EndpointPolicy;
-use crate::spec::{Endpoint, LocalVtep, NodeSpec, Route, Settings, Via, Vtep, Vxlan};
+use crate::spec::{Endpoint, Gateway, Hop, LocalVtep, NodeSpec, Route, Settings, Via, Vtep, Vxlan};
 use crate::tables::{self, Tables};
 use crate::testing::packets::{self, Ip};
 use crate::verdict::DropReason;
@@ -82,6 +82,50 @@ pub fn pod_mac(i: u8) -> Mac {
     Mac([0x02, 0xff, 0, 0, 0, i])
 }
 
+/// Gateway interface `g` of ours.
+pub fn gateway_ifindex(g: u8) -> u32 {
+    50 + u32::from(g)
+}
+
+/// Its name.
+pub fn gateway_name(g: u8) -> Arc<str> {
+    format!("eth{g}").into()
+}
+
+/// Host `i` on the link of our gateway interface `g`; 1 is ourselves.
+pub fn behind(g: u8, i: u8, v6: bool) -> IpAddr {
+    if v6 {
+        Ipv6Addr::new(0xfd72, 16, 0, g.into(), 0, 0, 0, i.into()).into()
+    } else {
+        Ipv4Addr::new(172, 16, g, i).into()
+    }
+}
+
+/// The network of that link.
+pub fn link(g: u8, v6: bool) -> IpNetwork {
+    network(behind(g, 0, v6), if v6 { 64 } else { 24 })
+}
+
+/// Gateway interface `g` with its link behind it.
+pub fn gateway(g: u8, mtu: u16) -> Gateway {
+    let (IpAddr::V4(v4), IpAddr::V6(v6)) = (behind(g, 1, false), behind(g, 1, true)) else {
+        unreachable!("families")
+    };
+    Gateway {
+        name: gateway_name(g),
+        ifindex: Some(gateway_ifindex(g)),
+        mtu,
+        address_v4: Some(v4),
+        address_v6: Some(v6),
+        sources: vec![link(g, false), link(g, true)],
+    }
+}
+
+/// The way to hosts on the link of gateway interface `g`, or (`router`) by a router there.
+pub fn hop(g: u8, router: Option<IpAddr>) -> Hop {
+    Hop { interface: gateway_name(g), next_hop: router }
+}
+
 /// A dual-stack node 1 with pods 1 and 2 and `nodes - 1` remote nodes, an underlay MTU of 1500 in both families.
 pub fn spec(nodes: u16) -> NodeSpec {
     let (IpAddr::V4(v4), IpAddr::V6(v6)) = (our_outer(false), our_outer(true)) else {
@@ -135,7 +179,7 @@ pub fn spec_over(nodes: u16, outer_v6: bool) -> NodeSpec {
     for n in 2..=nodes {
         let owns = vec![subnet(n, false), subnet(n, true), IpNetwork::from(outer(n, outer_v6))];
         let via = Via::Vtep(outer(n, outer_v6));
-        spec.routes.extend(owns.iter().map(|prefix| Route { prefix: *prefix, via }));
+        spec.routes.extend(owns.iter().map(|prefix| Route { prefix: *prefix, via: via.clone() }));
         spec.vteps.push(Vtep { outer: outer(n, outer_v6), mac: mac(n, outer_v6), owns });
     }
     spec

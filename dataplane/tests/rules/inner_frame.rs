@@ -99,7 +99,7 @@ fn crossroads() -> NodeSpec {
     spec.routes.extend(over_v6.routes.into_iter().filter(|route| route.via == Via::Vtep(outer(3, true))));
     let via = Via::Direct { next_hop: outer(4, false), mtu: 1500 };
     for v6 in [false, true] {
-        spec.routes.push(Route { prefix: subnet(4, v6), via });
+        spec.routes.push(Route { prefix: subnet(4, v6), via: via.clone() });
         spec.direct_sources.push(subnet(4, v6));
     }
     spec

@@ -115,6 +115,7 @@ impl Assumed {
             host: &self.host,
             on_link: &self.on_link,
             device: DEVICE,
+            gateways: &[],
             settings: Settings::default(),
             felix: &self.felix,
         }

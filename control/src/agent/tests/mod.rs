@@ -208,6 +208,7 @@ impl World {
             prefix: Prefix::default(),
             wanted: self.wanted.clone(),
             device: "canal0".into(),
+            gateways: Vec::new(),
             settings: Settings::default(),
             policy: self.policy,
             felix: self.felix.clone(),
@@ -266,7 +267,7 @@ impl Node {
 
     fn via(&self, prefix: &str) -> Option<Via> {
         let prefix = prefix.parse().unwrap();
-        self.spec().routes.iter().find(|route| route.prefix == prefix).map(|route| route.via)
+        self.spec().routes.iter().find(|route| route.prefix == prefix).map(|route| route.via.clone())
     }
 
     fn reaches(&self, prefix: &str, outer: &str) -> bool {

@@ -1,5 +1,6 @@
 //! The eBPF programs that steer packets into the TAP device and out of it: loading, settings, attachment.
 
+mod destinations;
 mod link_kind;
 mod programs;
 #[cfg(test)]
@@ -7,6 +8,7 @@ mod queue_test;
 mod settings;
 mod steering;
 
+pub use destinations::Whose;
 pub use programs::{Hook, LoadError, NextHops};
 pub use settings::{MAX_SUBNETS, Underlay};
 pub use steering::{AttachMode, Attachment, Steering, SteeringError};

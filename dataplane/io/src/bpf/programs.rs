@@ -9,6 +9,7 @@ use aya::programs::{ProgramError, SchedClassifier, SocketFilter};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use canal_dataplane::port::IfIndex;
 
+use super::destinations::Destinations;
 use super::settings::WORDS;
 
 /// Next hops that may ever be used (`CANAL_NEXT_HOPS`).
@@ -46,19 +47,22 @@ pub enum Hook {
     Workload,
     /// Ingress of the underlay interface.
     Underlay,
+    /// Ingress of a gateway interface.
+    Gateway,
     /// Ingress of the TAP device.
     Device,
 }
 
 impl Hook {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Workload, Self::Underlay, Self::Device];
+    pub const ALL: [Self; 4] = [Self::Workload, Self::Underlay, Self::Gateway, Self::Device];
 
     /// Name of the program in the kernel.
     pub const fn program(self) -> &'static str {
         match self {
             Self::Workload => "canal_workload",
             Self::Underlay => "canal_underlay",
+            Self::Gateway => "canal_gateway",
             Self::Device => "canal_device",
         }
     }
@@ -92,6 +96,8 @@ pub struct Programs {
     object: Ebpf,
     settings: Array<MapData, [u32; WORDS]>,
     workloads: HashMap<MapData, u32, Workload>,
+    gateways: HashMap<MapData, u32, u32>,
+    destinations: Destinations,
     next_hops: Arc<NextHops>,
 }
 
@@ -111,13 +117,16 @@ impl Programs {
         }
         let settings = take(&mut object, "settings")?;
         let workloads = take(&mut object, "workloads")?;
+        let gateways = take(&mut object, "gateways")?;
+        let destinations =
+            Destinations::new(take(&mut object, "destinations_v4")?, take(&mut object, "destinations_v6")?);
         let next_hops = Arc::new(NextHops {
             inner: Mutex::new(NextHopTable {
                 map: take(&mut object, "next_hops_v6")?,
                 known: StdHashMap::new(),
             }),
         });
-        Ok(Self { object, settings, workloads, next_hops })
+        Ok(Self { object, settings, workloads, gateways, destinations, next_hops })
     }
 
     /// The program of `hook`.
@@ -147,18 +156,36 @@ impl Programs {
 
     /// No more frames to `ifindex`; no error when there never were.
     pub fn forbid_workload(&mut self, ifindex: IfIndex) -> Result<(), MapError> {
-        match self.workloads.remove(&ifindex) {
-            Err(MapError::KeyNotFound) => Ok(()),
-            Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => {
-                Ok(())
-            }
-            result => result,
-        }
+        if_there(self.workloads.remove(&ifindex))
+    }
+
+    /// Lets plain frames go out of the gateway interface `ifindex`.
+    pub fn allow_gateway(&mut self, ifindex: IfIndex) -> Result<(), MapError> {
+        self.gateways.insert(ifindex, 1, 0)
+    }
+
+    /// No more frames out of `ifindex`; no error when there never were.
+    pub fn forbid_gateway(&mut self, ifindex: IfIndex) -> Result<(), MapError> {
+        if_there(self.gateways.remove(&ifindex))
+    }
+
+    /// Whose the destinations of packets from gateway interfaces are.
+    pub fn destinations(&mut self) -> &mut Destinations {
+        &mut self.destinations
     }
 
     /// The table of IPv6 next hops.
     pub fn next_hops(&self) -> Arc<NextHops> {
         Arc::clone(&self.next_hops)
+    }
+}
+
+/// The result of a removal: what is not there needs none.
+pub(super) fn if_there(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => result,
     }
 }
 

@@ -10,7 +10,9 @@ use aya::programs::tc::{self, NlOptions, SchedClassifier, SchedClassifierLink, T
 use aya::programs::{LinkOrder, ProgramError, TcAttachType};
 use canal_dataplane::net::HashSeed;
 use canal_dataplane::port::IfIndex;
+use ipnetwork::IpNetwork;
 
+use super::destinations::Whose;
 use super::link_kind::is_pair_across_namespaces;
 use super::programs::{Hook, LoadError, NextHops, Picker, Programs, Via};
 use super::settings::{self, Fixed, Underlay};
@@ -190,6 +192,33 @@ impl Steering {
         Ok(self.programs.forbid_workload(ifindex)?)
     }
 
+    /// Takes what hosts behind the gateway interface `ifindex` send into the overlay, and lets the daemon send plain packets
+    /// out of it. Harmless when it is attached already.
+    pub fn attach_gateway(&mut self, ifindex: IfIndex) -> Result<(), SteeringError> {
+        let name = name_of(ifindex)?;
+        if !is_ethernet(&name).map_err(|_| SteeringError::NoInterface(ifindex))? {
+            return Err(SteeringError::NotEthernet(name));
+        }
+        self.programs.allow_gateway(ifindex)?;
+        self.attach(ifindex, Hook::Gateway).inspect_err(|_| {
+            // Half an attachment must not stay; the first error is the one to report.
+            let _ = self.programs.forbid_gateway(ifindex);
+        })
+    }
+
+    /// Leaves the gateway interface `ifindex` alone. Harmless when it is not attached, or gone.
+    pub fn detach_gateway(&mut self, ifindex: IfIndex) -> Result<(), SteeringError> {
+        if self.attached.get(&ifindex).is_some_and(|a| a.hook == Hook::Gateway) {
+            self.attached.remove(&ifindex);
+        }
+        Ok(self.programs.forbid_gateway(ifindex)?)
+    }
+
+    /// Says whose the destinations of packets from gateway interfaces are, by the longest prefix (without host bits).
+    pub fn set_destinations(&mut self, whose: &BTreeMap<IpNetwork, Whose>) -> Result<(), SteeringError> {
+        Ok(self.programs.destinations().set(whose)?)
+    }
+
     /// What the kernel has attached right now. Interfaces that vanished are forgotten, their numbers forbidden.
     pub fn attached(&mut self) -> Vec<Attachment> {
         let entries: Vec<_> =
@@ -197,10 +226,12 @@ impl Steering {
         let (alive, gone): (Vec<_>, Vec<_>) = entries.into_iter().partition(|a| self.is_alive(*a));
         for Attachment { ifindex, hook } in gone {
             self.attached.remove(&ifindex);
-            if hook == Hook::Workload {
-                // Fails only if the map itself is gone, hence the programs too.
-                let _ = self.programs.forbid_workload(ifindex);
-            }
+            // These fail only if the map itself is gone, hence the programs too.
+            let _ = match hook {
+                Hook::Workload => self.programs.forbid_workload(ifindex),
+                Hook::Gateway => self.programs.forbid_gateway(ifindex),
+                Hook::Underlay | Hook::Device => Ok(()),
+            };
         }
         alive
     }
@@ -287,7 +318,7 @@ fn remove_leftovers(except: IfIndex) {
         if interface.index() == except {
             continue;
         }
-        for hook in [Hook::Workload, Hook::Underlay] {
+        for hook in [Hook::Workload, Hook::Underlay, Hook::Gateway] {
             // An error means that there is nothing to detach.
             let _ = tc::qdisc_detach_program(name, TcAttachType::Ingress, hook.program());
         }

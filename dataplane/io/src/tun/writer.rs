@@ -9,7 +9,7 @@ use canal_dataplane::frame::Frame;
 use canal_dataplane::limits::ETHERNET;
 use canal_dataplane::net::Mac;
 use canal_dataplane::offload::{Caps, Offload};
-use canal_dataplane::port::{Egress, PortStats};
+use canal_dataplane::port::{Egress, IfIndex, PortStats};
 use nix::errno::Errno;
 
 use super::device::{TapDevice, TapQueue};
@@ -89,17 +89,24 @@ impl TapWriter {
                 return true;
             }
             Egress::Underlay => tag::to_underlay(),
-            Egress::Direct(IpAddr::V4(next_hop)) => tag::to_direct_v4(next_hop),
-            Egress::Direct(IpAddr::V6(next_hop)) => match self.next_hop_index(next_hop) {
-                Some(index) => tag::to_direct_v6(index),
-                None => return false,
-            },
+            Egress::Direct(next_hop) => return self.address_hop(frame, 0, next_hop),
+            Egress::Gateway { ifindex, next_hop } => return self.address_hop(frame, ifindex, next_hop),
             Egress::Host => self.own.0,
         };
-        let Some(field) = frame.data_mut().first_chunk_mut::<ETHERNET>() else { return false };
-        field[..6].copy_from_slice(&target);
-        field[6..12].copy_from_slice(&self.own.0);
-        true
+        write(frame, target, self.own.0)
+    }
+
+    /// Only routers need a place in the table of next hops: hosts on the link are told by the packet.
+    fn address_hop(&mut self, frame: &mut Frame, ifindex: IfIndex, next_hop: IpAddr) -> bool {
+        let hop = match next_hop {
+            IpAddr::V4(address) => tag::Hop::V4(address),
+            IpAddr::V6(address) if is_destination(frame.data(), address) => tag::Hop::Itself,
+            IpAddr::V6(address) => match self.next_hop_index(address) {
+                Some(index) => tag::Hop::V6(index),
+                None => return false,
+            },
+        };
+        write(frame, tag::to_next_hop(ifindex), hop.field())
     }
 
     fn next_hop_index(&mut self, next_hop: Ipv6Addr) -> Option<u32> {
@@ -135,6 +142,18 @@ impl TapWriter {
             Err(_) => self.sent.errors.add(1),
         }
     }
+}
+
+fn write(frame: &mut Frame, target: [u8; 6], source: [u8; 6]) -> bool {
+    let Some(field) = frame.data_mut().first_chunk_mut::<ETHERNET>() else { return false };
+    field[..6].copy_from_slice(&target);
+    field[6..12].copy_from_slice(&source);
+    true
+}
+
+/// Is the frame an IPv6 packet to this address?
+fn is_destination(frame: &[u8], address: Ipv6Addr) -> bool {
+    frame.get(12..14) == Some(&[0x86, 0xdd]) && frame.get(38..54) == Some(&address.octets())
 }
 
 /// Repeats a call that a signal interrupted.

@@ -138,6 +138,7 @@ impl Policy {
             normal: program(&policy.normal, direction, Ends::Profiles),
         };
         let host_endpoints = spec.host_endpoints.iter().map(|endpoint| HostEndpointPrograms {
+            name: Arc::clone(&endpoint.name),
             ingress: host(&endpoint.ingress, PolicyDirection::Ingress),
             egress: host(&endpoint.egress, PolicyDirection::Egress),
         });

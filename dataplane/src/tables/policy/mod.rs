@@ -107,6 +107,8 @@ pub struct EndpointPrograms {
 /// Of one of the host's own interfaces.
 #[derive(Clone, Debug)]
 pub struct HostEndpointPrograms {
+    /// Name of the host endpoint.
+    pub name: Arc<str>,
     /// Towards the host or through it.
     pub ingress: HostPrograms,
     /// From the host or through it.
@@ -122,6 +124,13 @@ pub struct HostPrograms {
     normal: Arc<Program>,
 }
 
+impl HostPrograms {
+    /// The direction that they are for.
+    pub fn direction(&self) -> PolicyDirection {
+        self.normal.direction()
+    }
+}
+
 impl Policy {
     /// The programs of the workload with this index in the spec.
     #[inline]
@@ -132,6 +141,24 @@ impl Policy {
     /// The programs of the host endpoint with this index in the spec.
     pub fn host_endpoint(&self, index: usize) -> &HostEndpointPrograms {
         &self.host_endpoints[index]
+    }
+
+    /// Those programs of a host endpoint that are asked about a packet which is forwarded, in their order, until one
+    /// decides; if none does, it may pass. Of what the host sends untracked policy judges its own packets only.
+    pub fn of_forwarded<'a>(
+        &self,
+        programs: &'a HostPrograms,
+        facts: &Facts,
+    ) -> impl Iterator<Item = &'a Program> {
+        let direction = programs.direction();
+        let HostPrograms { untracked, pre_dnat, forward, .. } = programs;
+        let untracked_asked = direction == PolicyDirection::Ingress
+            && !untracked.decides_nothing()
+            && !self.failsafes.spare_untracked(direction, facts);
+        let pre_dnat_asked = !pre_dnat.decides_nothing() && !self.failsafes.spare(direction, facts);
+        [(untracked, untracked_asked), (pre_dnat, pre_dnat_asked), (forward, !forward.decides_nothing())]
+            .into_iter()
+            .filter_map(|(program, asked)| asked.then_some(&**program))
     }
 
     /// Every program, each once.

@@ -181,6 +181,11 @@ impl Program {
         }
     }
 
+    /// True if it leaves every packet undecided, and counts none.
+    pub fn decides_nothing(&self) -> bool {
+        self.body.ends != Ends::Profiles && self.body.tiers.is_empty()
+    }
+
     /// Its rule sets, in order.
     pub fn rule_sets(&self) -> &[Arc<RuleSet>] {
         &self.body.rule_sets

@@ -18,6 +18,8 @@ pub enum Kind {
     Profile,
     /// Addresses with labels, for all namespaces.
     GlobalNetworkSet,
+    /// One of the hosts' own interfaces.
+    HostEndpoint,
     /// Groups of policies that are asked one after another.
     Tier,
     /// Felix's settings.
@@ -33,6 +35,7 @@ impl Kind {
             Self::GlobalNetworkPolicy => "globalnetworkpolicies",
             Self::Profile => "profiles",
             Self::GlobalNetworkSet => "globalnetworksets",
+            Self::HostEndpoint => "hostendpoints",
             Self::Tier => "tiers",
             Self::FelixConfiguration => "felixconfigurations",
             Self::ClusterInformation => "clusterinformations",

@@ -82,7 +82,7 @@ impl Fingerprint {
 }
 
 impl Owned {
-    /// `canal0` and what hangs on it, plus steering programs on the underlay `eth0` and the given veths.
+    /// `canal0` and what hangs on it, plus steering programs on the underlay `eth0` and the given interfaces.
     pub fn by_canal(veths: &[&str]) -> Self {
         Self { device: "canal0".to_owned(), veths: veths.iter().map(|v| (*v).to_owned()).collect() }
     }

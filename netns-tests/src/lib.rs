@@ -9,6 +9,7 @@
 
 pub mod admin;
 pub mod attached;
+pub mod behind;
 pub mod calico;
 pub mod canal;
 pub mod certificates;

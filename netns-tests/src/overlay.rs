@@ -4,6 +4,7 @@ use crate::canal::{Canal, CanalOptions};
 use crate::etcd::Etcd;
 use crate::flannel::{self, Lease};
 use crate::kernel_peer::{KernelPeer, PeerOptions};
+use crate::netns::Netns;
 use crate::plan::Subnets;
 use crate::pod::Pod;
 use crate::store::Store;
@@ -202,21 +203,26 @@ impl<'t, S: Store> Overlay<'t, S> {
     pub fn exchange(&self, a: &Pod, b: &Pod, ttl: u8) -> Result<()> {
         for to in b.addresses() {
             let from = a.address_like(to);
-            exchange_one_way(a, b, to, ttl).with_context(|| format!("{from} -> {to}"))?;
-            exchange_one_way(b, a, from, ttl).with_context(|| format!("{to} -> {from}"))?;
+            exchange_one_way(&a.ns, &b.ns, to, ttl).with_context(|| format!("{from} -> {to}"))?;
+            exchange_one_way(&b.ns, &a.ns, from, ttl).with_context(|| format!("{to} -> {from}"))?;
         }
         Ok(())
     }
 }
 
-fn exchange_one_way(a: &Pod, b: &Pod, to: IpAddr, ttl: u8) -> Result<()> {
-    let answers = Ping::to(to).expect_all(&a.ns)?;
+/// Everything that somebody in `a` can say to the address `to` in `b`: pings with replies of this TTL, TCP whose every byte
+/// is compared, UDP of many sizes.
+///
+/// # Errors
+/// When anything of it does not arrive, or not as it was sent.
+pub fn exchange_one_way(a: &Netns, b: &Netns, to: IpAddr, ttl: u8) -> Result<()> {
+    let answers = Ping::to(to).expect_all(a)?;
     ensure!(answers.ttls == [ttl; 3], "every router lowers the TTL once: {answers:?}, expected {ttl}");
-    tcp::transfer(&a.ns, &b.ns, to, 16_000_000)?;
-    let echo = Echo::start(&b.ns, to)?;
-    // Empty, odd, just fitting and to be fragmented by the pod's own kernel.
+    tcp::transfer(a, b, to, 16_000_000)?;
+    let echo = Echo::start(b, to)?;
+    // Empty, odd, just fitting and to be fragmented by the sender's own kernel.
     let sizes = [0, 1, 333, 1372, 1400, 1422, 9000];
-    let answered = echo.ask(&a.ns, &sizes)?;
+    let answered = echo.ask(a, &sizes)?;
     ensure!(answered == sizes.len(), "{answered} of {} UDP datagrams came back", sizes.len());
     Ok(())
 }

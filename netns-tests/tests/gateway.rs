@@ -1,0 +1,239 @@
+//! Plain hosts behind a second interface of a canal node reach the overlay, and are reached.
+
+use anyhow::{Context, Result, ensure};
+use netns_tests::behind::{Far, Link, Plain, address_v4, address_v6};
+use netns_tests::overlay::exchange_one_way;
+use netns_tests::traffic::{Ping, Transfer, tcp};
+use netns_tests::{CanalOptions, Network, Overlay, Pod, Role, Shape, Topology, wait};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Replies between a pod and a host behind its node's gateway cross one router.
+const NEAR_TTL: u8 = 63;
+
+/// A dual-stack canal node with a gateway interface, `eth1`, and one host behind it.
+struct Site<'t> {
+    overlay: Overlay<'t>,
+    link: Link,
+    plain: Plain,
+}
+
+impl<'t> Site<'t> {
+    fn build(topology: &'t Topology, others: &[Role], words: &[&str]) -> Result<Self> {
+        let link = Link::new(topology, &topology.hosts[0], 1)?;
+        let plain = link.host(2)?;
+        let options = CanalOptions::with(&[&["--gateway-iface", "eth1"], words].concat());
+        let roles = [&[Role::Canal(options)], others].concat();
+        let overlay = Overlay::start(topology, &Network { dual: true, ..Network::default() }, &roles)?;
+        let site = Self { overlay, link, plain };
+        site.wait_talking(site.overlay.pod(0))?;
+        Ok(site)
+    }
+
+    fn wait_talking(&self, pod: &Pod) -> Result<()> {
+        for to in self.plain.addresses() {
+            wait_answer(pod, to)?;
+        }
+        Ok(())
+    }
+}
+
+fn wait_answer(pod: &Pod, to: IpAddr) -> Result<()> {
+    wait::until(&format!("{} reaches {to}", pod.ns.name()), wait::SOON, || {
+        Ping::to(to).count(1).expect_all(&pod.ns).map(|_| true)
+    })
+}
+
+fn exchange(pod: &Pod, plain: &Plain, ttl: u8) -> Result<()> {
+    for to in plain.addresses() {
+        // The plain host has more room on its link than there is on the way, and has to find out: what finds out is lost.
+        for size in [1500, 1450] {
+            Ping::to(pod.address_like(to)).packet_size(size).dont_fragment().run(&plain.ns)?;
+        }
+        exchange_one_way(&pod.ns, &plain.ns, to, ttl)?;
+        exchange_one_way(&plain.ns, &pod.ns, pod.address_like(to), ttl)?;
+    }
+    Ok(())
+}
+
+fn local_pod(shape: &Shape) -> Result<()> {
+    let topology = Topology::build(shape)?;
+    let site = Site::build(&topology, &[], &[])?;
+    exchange(site.overlay.pod(0), &site.plain, NEAR_TTL)?;
+    topology.pass()
+}
+
+#[test]
+fn pods_and_hosts_behind_a_gateway_talk() -> Result<()> {
+    local_pod(&Shape::hosts(1))
+}
+
+#[test]
+fn pods_and_hosts_behind_a_gateway_talk_without_offloads() -> Result<()> {
+    local_pod(&Shape::hosts(1).offloads(false))
+}
+
+#[test]
+fn the_hosts_own_traffic_stays_the_kernels_whatever_becomes_of_the_daemon() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(1))?;
+    let mut site = Site::build(&topology, &[], &[])?;
+    let base = site.overlay.subnets(0)?.v4;
+    let host = &topology.hosts[0];
+    // Its address on the link, on the underlay, and in the overlay.
+    for to in [address_v4(1, 1).into(), address_v6(1, 1).into(), host.v4.into(), IpAddr::V4(base)] {
+        Ping::to(to).expect_all(&site.plain.ns)?;
+    }
+    tcp::transfer(&site.plain.ns, &host.ns, address_v4(1, 1).into(), 4_000_000)?;
+    for to in site.plain.addresses() {
+        Ping::to(to).expect_all(&host.ns)?;
+    }
+    let stream = Transfer::endless(&site.plain.ns, &host.ns, address_v4(1, 1).into(), 2_000_000)?;
+    site.overlay.canal_mut(0).kill()?;
+    stream.expect_progress(1_000_000, wait::SOON)?;
+    stream.finish(wait::SOON)?;
+    site.overlay.canal_mut(0).restart()?;
+    site.wait_talking(site.overlay.pod(0))?;
+    topology.pass()
+}
+
+#[test]
+fn addresses_that_are_not_behind_the_gateway_are_not_believed() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(1))?;
+    let site = Site::build(&topology, &[], &[])?;
+    let (canal, pod) = (site.overlay.canal(0), site.overlay.pod(0));
+    // Nobody's, another pod's, and the node's own.
+    let another = site.overlay.subnets(0)?.pod_v4(77);
+    for (from, reasons) in [
+        ("10.99.0.5".parse()?, ["gateway_source"]),
+        (IpAddr::V4(another), ["gateway_source"]),
+        (IpAddr::V4(site.overlay.subnets(0)?.v4), ["martian_source"]),
+    ] {
+        site.plain.ns.ip(&format!("addr add {from}/32 dev lo"))?;
+        canal.expect_drops(&reasons, 3, || {
+            Ping::to(pod.v4).from(from).expect_none(&site.plain.ns).map(drop)
+        })?;
+    }
+    topology.pass()
+}
+
+#[test]
+fn senders_on_both_sides_are_told_what_does_not_fit_and_what_has_come_too_far() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(1))?;
+    let site = Site::build(&topology, &[], &[])?;
+    let (pod, plain) = (site.overlay.pod(0), &site.plain);
+    let subnets = site.overlay.subnets(0)?;
+    // Who has told of an error, and what MTUs.
+    let errors = |ping: Ping, ns| -> Result<(Vec<String>, Vec<u32>)> {
+        let answers = ping.run(ns)?;
+        ensure!(answers.received == 0, "{answers:?}");
+        // ping ends an address that itself ends in colons like any other: with a colon.
+        let who = |(who, _): (String, String)| who.trim_end_matches(':').to_owned();
+        Ok((answers.errors.into_iter().map(who).collect(), answers.mtus))
+    };
+    let bases = [IpAddr::V4(subnets.v4), IpAddr::V6(subnets.v6.unwrap_or(plain.v6))];
+    let bases = bases.map(|base| base.to_string().trim_end_matches(':').to_owned());
+    let own: [IpAddr; 2] = [address_v4(1, 1).into(), address_v6(1, 1).into()];
+    for (family, to) in plain.addresses().into_iter().enumerate() {
+        let back = pod.address_like(to);
+        // Pods have less room than the link.
+        let (told, mtus) = errors(Ping::to(back).count(1).packet_size(1500).dont_fragment(), &plain.ns)?;
+        ensure!(told.contains(&own[family].to_string()), "{told:?}");
+        ensure!(mtus.contains(&u32::from(site.overlay.pod_mtu)), "{mtus:?}");
+        let (told, _) = errors(Ping::to(back).count(1).ttl(1), &plain.ns)?;
+        ensure!(told.contains(&own[family].to_string()), "{told:?}");
+        let (told, _) = errors(Ping::to(to).count(1).ttl(1), &pod.ns)?;
+        ensure!(told.contains(&bases[family]), "{told:?}");
+    }
+    // The link gets less room than pods have.
+    topology.hosts[0].ns.ip("link set eth1 mtu 1300")?;
+    for (family, to) in plain.addresses().into_iter().enumerate() {
+        wait::until("the pod is told of the smaller link", wait::SOON, || {
+            let (told, mtus) = errors(Ping::to(to).count(1).packet_size(1400).dont_fragment(), &pod.ns)?;
+            let who = told.contains(&bases[family]);
+            Ok(mtus.contains(&1300) && (who || told.is_empty()))
+        })?;
+        tcp::transfer(&pod.ns, &plain.ns, to, 4_000_000)?;
+    }
+    topology.pass()
+}
+
+#[test]
+fn an_interface_that_goes_and_comes_back_is_taken_up_again() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(1))?;
+    let mut site = Site::build(&topology, &[], &[])?;
+    site.link.unplug()?;
+    let canal = site.overlay.canal(0);
+    wait::until("the daemon says that the interface is missing", wait::SOON, || {
+        let (code, text) = canal.status_text()?;
+        Ok(code == Some(1) && text.contains("\"gateway\"") && text.contains("eth1 does not exist"))
+    })?;
+    site.link.plug(&topology.hosts[0])?;
+    site.wait_talking(site.overlay.pod(0))?;
+    site.overlay.canal(0).status()?;
+    site.overlay.canal_mut(0).terminate()?;
+    Ping::to(site.plain.v4).expect_all(&topology.hosts[0].ns)?;
+    site.overlay.canal_mut(0).restart()?;
+    site.wait_talking(site.overlay.pod(0))?;
+    topology.pass()
+}
+
+/// Packets that `far` has received by the router with this number.
+fn received_by(far: &Far, number: u8) -> Result<u64> {
+    let text = far.ns.run(&["ip", "-s", "-j", "link", "show", "dev", &Far::interface(number)])?;
+    let links: serde_json::Value = serde_json::from_str(&text)?;
+    links[0]["stats64"]["rx"]["packets"].as_u64().context("no counter of received packets")
+}
+
+#[test]
+fn flows_are_spread_over_routers_and_keep_theirs() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(1))?;
+    let site = Site::build(&topology, &[], &[])?;
+    let (pod, host) = (site.overlay.pod(0), &topology.hosts[0].ns);
+    let far = Far::new()?;
+    let _routers = [site.link.router(11, &far)?, site.link.router(12, &far)?];
+    let hops = |v6: bool| {
+        [11, 12].map(|number| match v6 {
+            false => address_v4(1, number).to_string(),
+            true => address_v6(1, number).to_string(),
+        })
+    };
+    for (v6, network) in [(false, Far::NETWORK_V4), (true, Far::NETWORK_V6)] {
+        let [a, b] = hops(v6);
+        host.ip(&format!("route add {network} nexthop via {a} dev eth1 nexthop via {b} dev eth1"))?;
+    }
+    for to in far.addresses() {
+        wait_answer(pod, to)?;
+        let counted = || -> Result<[u64; 2]> { Ok([received_by(&far, 11)?, received_by(&far, 12)?]) };
+        // One connection takes one way, all of it.
+        for _ in 0..3 {
+            let before = counted()?;
+            tcp::transfer(&pod.ns, &far.ns, to, 1_000_000)?;
+            let after = counted()?;
+            let grown = [after[0] - before[0], after[1] - before[1]];
+            ensure!(grown.iter().any(|grown| *grown <= 4) && grown.iter().sum::<u64>() > 8, "{grown:?}");
+        }
+        // Many take both.
+        let before = counted()?;
+        for _ in 0..24 {
+            tcp::transfer(&pod.ns, &far.ns, to, 20_000)?;
+        }
+        let after = counted()?;
+        ensure!(after[0] > before[0] + 8 && after[1] > before[1] + 8, "{before:?} {after:?}");
+    }
+    // A way goes: its connections move, the others stay, and nothing breaks.
+    let streams = (0..6)
+        .map(|_| Transfer::endless(&pod.ns, &far.ns, far.v4.into(), 200_000))
+        .collect::<Result<Vec<_>>>()?;
+    wait::until("all streams run", wait::SOON, || Ok(streams.iter().all(|s| s.received() > 100_000)))?;
+    let [a, _] = hops(false);
+    host.ip(&format!("route replace {} via {a} dev eth1", Far::NETWORK_V4))?;
+    wait::until("nothing comes by the second router any more", wait::SOON, || {
+        let before = received_by(&far, 12)?;
+        std::thread::sleep(Duration::from_millis(300));
+        // Neighbours are still looked for now and then.
+        Ok(received_by(&far, 12)? <= before + 3)
+    })?;
+    streams.iter().try_for_each(|stream| stream.expect_progress(100_000, wait::SOON))?;
+    streams.into_iter().try_for_each(|stream| stream.finish(wait::SOON).map(drop))?;
+    topology.pass()
+}

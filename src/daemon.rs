@@ -269,6 +269,7 @@ async fn agent(
         wanted: config.wanted.clone(),
         device: config.device.clone(),
         gateways: config.gateways.clone(),
+        gateway_announce: config.gateway_announce,
         settings: config.settings,
         policy: config.policy,
         felix: config.felix.clone(),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use canal_dataplane::net::Vni;
-use ipnetwork::{Ipv4Network, Ipv6Network};
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 
@@ -38,6 +38,8 @@ pub struct Status {
     pub underlay: Option<UnderlayStatus>,
     /// The overlay's parameters.
     pub overlay: Option<OverlayStatus>,
+    /// Networks behind gateways that this node announces.
+    pub announcements: Vec<AnnouncementStatus>,
     /// What is made of Calico's policy; `None` before anything was published.
     pub policy: Option<PolicyStatus>,
     /// What there is of Calico's resources.
@@ -112,6 +114,15 @@ impl LeaseStatus {
 
 fn seconds_from_now<S: Serializer>(at: &Option<Instant>, serializer: S) -> Result<S::Ok, S::Error> {
     at.map(|at| at.saturating_duration_since(Instant::now()).as_secs()).serialize(serializer)
+}
+
+/// A further lease, of networks behind gateways.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AnnouncementStatus {
+    /// One of IPv4, and perhaps one of IPv6.
+    pub networks: Vec<IpNetwork>,
+    /// Why it is not in the datastore as it should be; `None` = it is.
+    pub problem: Option<String>,
 }
 
 /// The interface that carries the overlay.

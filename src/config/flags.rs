@@ -164,6 +164,9 @@ pub struct Flags {
     /// Interface with plain hosts behind it, which reach the overlay through this node; may be repeated
     #[arg(long, value_delimiter = ',', help_heading = "Dataplane")]
     pub gateway_iface: Vec<String>,
+    /// Announce networks behind gateway interfaces, so that all nodes, flannel's among them, send there through this node
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = go_bool, help_heading = "Dataplane")]
+    pub gateway_announce: bool,
     /// Set DF in outer IPv4 headers
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = go_bool, help_heading = "Dataplane")]
     pub outer_df: bool,

@@ -92,6 +92,8 @@ pub struct Config {
     pub device: String,
     /// Interfaces with plain hosts behind them, by name, each once.
     pub gateways: Vec<String>,
+    /// What is behind them is announced to other nodes.
+    pub gateway_announce: bool,
     /// How packets are treated.
     pub settings: Settings,
     /// Whether policy is enforced.
@@ -206,6 +208,7 @@ impl Config {
             metrics,
             device: interface("device", flags.device)?,
             gateways: gateways(flags.gateway_iface)?,
+            gateway_announce: flags.gateway_announce,
             subnet_file: flags.subnet_file,
             ip_masq: flags.ip_masq,
             port: flags.port,

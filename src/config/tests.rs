@@ -47,6 +47,7 @@ fn nothing_given_means_a_single_host_on_its_own_directory() {
         flow_pickup: Duration::from_secs(60),
         device: "canal0".into(),
         gateways: vec![],
+        gateway_announce: false,
         settings: Settings::default(),
         policy: PolicyMode::Auto,
         felix: Local::default(),

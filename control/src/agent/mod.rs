@@ -14,6 +14,7 @@ mod host;
 
 mod feeds;
 
+mod announcer;
 mod calico;
 
 mod felix;
@@ -88,6 +89,8 @@ pub struct Options {
     pub renew_margin: RenewMargin,
     /// `--ip-masq`, as it is written to the subnet file.
     pub ip_masq: bool,
+    /// Networks behind gateway interfaces are announced, each as a further lease of this node.
+    pub gateway_announce: bool,
     /// For jitter and random choices; random in production.
     pub seed: u64,
 }

@@ -74,6 +74,7 @@ impl Running {
                 port: vxlan.map(|options| options.port),
                 mtu: self.desired.borrow().mtu,
             }),
+            announcements: self.announcing.status(),
             policy: self.published.is_some().then(|| self.calico.status()),
             cluster: self.calico.cluster(),
             applied: self.applied,
@@ -121,6 +122,11 @@ impl Running {
         reasons.extend(self.feeds.unusable_reason());
         reasons.extend(self.underlay_trouble.clone().map(|why| Reason::Underlay { why }));
         reasons.extend(self.gateway_trouble.iter().cloned().map(|why| Reason::Gateway { why }));
+        reasons.extend(self.announcing.status().into_iter().filter_map(|announcement| {
+            let problem = announcement.problem?;
+            let networks: Vec<String> = announcement.networks.iter().map(ToString::to_string).collect();
+            Some(Reason::Gateway { why: format!("{} is not announced: {problem}", networks.join(" and ")) })
+        }));
         reasons.extend(self.device_trouble.borrow().clone().map(|why| Reason::Device { why }));
         reasons.extend(self.steering.trouble.iter().cloned().map(|why| Reason::Steering { why }));
         reasons.extend(self.subnet_file.trouble.clone().map(|why| Reason::File { why }));

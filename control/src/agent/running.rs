@@ -1,6 +1,6 @@
 //! The loop of a node that has joined: take in what changed, resolve, publish what differs, say how things are.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::announcer::{Announcing, pairs};
 use super::calico::{CalicoFollower, Picture};
 use super::enter::Entered;
 use super::feeds::Feeds;
@@ -166,6 +167,10 @@ pub(super) struct Running {
     pub(super) subnet_file: SubnetFile,
     pub(super) saver: Saver,
     unsaved: bool,
+    pub(super) announcing: Announcing,
+    /// Of our announcements, as the datastore had them last.
+    announced: BTreeMap<String, Revision>,
+    _announcer: Task,
 }
 
 impl Running {
@@ -201,6 +206,14 @@ impl Running {
         let (wishes, wished) = watch::channel(wish);
         let (keeper, reports) =
             Keeper::new(Arc::clone(&agent.store), membership, Arc::clone(&agent.clock), wished, remembered);
+        let (announcing, announcer) = Announcing::new(
+            Arc::clone(&agent.store),
+            agent.options.prefix.clone(),
+            joined.config.clone(),
+            agent.options.renew_margin,
+            Arc::clone(&agent.clock),
+            wishes.borrow().value.clone(),
+        );
         let (device_sender, device_trouble) = watch::channel(None);
         let saver = Saver::new(agent.options.snapshot_file.clone(), agent.store.describe());
         let calico = CalicoFollower::new(&agent.options.nodename, agent.options.policy);
@@ -250,6 +263,9 @@ impl Running {
             subnet_file: SubnetFile::default(),
             saver,
             unsaved: false,
+            announcing,
+            announced: BTreeMap::new(),
+            _announcer: Task::spawn(announcer.run()),
         }
     }
 
@@ -272,6 +288,7 @@ impl Running {
         if self.feeds.hold.is_none() && self.published.is_some() {
             self.saver.finish(&self.feeds.live, &self.superseded).await;
         }
+        self.announcing.finish().await;
     }
 
     async fn react(&mut self) {
@@ -292,6 +309,7 @@ impl Running {
             self.applied.total_us += begin.elapsed().as_micros() as u64;
         }
         self.put_in_force(revision, complete);
+        self.announce();
         self.tell_reporter();
         self.write_subnet_file();
         // What is held is saved already, and what is there now is not the whole of it.
@@ -350,6 +368,26 @@ impl Running {
             }
             news
         });
+    }
+
+    /// Has announced what is behind gateways now that it is reached.
+    fn announce(&mut self) {
+        let Some(spec) = self.published.as_ref().filter(|_| self.agent.options.gateway_announce) else {
+            return;
+        };
+        let (wanted, left) = pairs(spec, self.joined.config.v6.is_some());
+        let missing = |net| format!("{net} is not announced: a lease needs a network of IPv4 beside it");
+        self.gateway_trouble.extend(left.into_iter().map(missing));
+        let prefix = &self.agent.options.prefix;
+        let leases = self.feeds.live.leases();
+        let there: BTreeMap<String, Revision> = wanted
+            .iter()
+            .map(|subnets| prefix.lease_key(subnets))
+            .filter_map(|key| leases.get(&key).map(|lease| (key, lease.mod_revision)))
+            .collect();
+        let touched = there != self.announced;
+        self.announced = there;
+        self.announcing.wish(&self.wishes.borrow().value, wanted, touched);
     }
 
     async fn resolve(&mut self) -> (NodeSpec, Desired, EdgePlan) {
@@ -513,6 +551,7 @@ impl Running {
                 _ = self.views.changed() => break self.on_link.doubt(),
                 _ = self.reports.changed() => return,
                 _ = self.device_trouble.changed() => return,
+                () = news(&mut self.announcing.reports) => return,
                 // The answer will be a batch.
                 Ok(()) = self.asked.changed() => self.feeds.ask(*self.asked.borrow_and_update()),
                 // An outage brings no batch, but it has to be said.

@@ -117,9 +117,11 @@ pub fn compatible(config: &NetworkConfig, subnets: &Subnets) -> bool {
     v4 && v6
 }
 
-/// The lease of the node with this public address: the first in key order, as in flannel.
-pub fn find_own(listing: &Listing, public_ip: Ipv4Addr) -> Option<&Lease> {
-    listing.leases.iter().find(|lease| lease.value.public_ip == public_ip)
+/// The lease of the node with this public address: the first in key order, as in flannel, but one that fits the config
+/// before one that does not: a node may have others, of networks behind its gateways.
+pub fn find_own<'a>(listing: &'a Listing, config: &NetworkConfig, public_ip: Ipv4Addr) -> Option<&'a Lease> {
+    let own = || listing.leases.iter().filter(|lease| lease.value.public_ip == public_ip);
+    own().find(|lease| compatible(config, &lease.subnets)).or_else(|| own().next())
 }
 
 /// Decides by flannel's order: own lease, then the subnet of an earlier run, then a free one.
@@ -136,7 +138,7 @@ pub fn plan(
     if config.v4.is_none() {
         return Err(AcquireError::Ipv6Only);
     }
-    let own = find_own(listing, public_ip);
+    let own = find_own(listing, config, public_ip);
     if let Some(lease) = own.filter(|lease| compatible(config, &lease.subnets)) {
         return Ok(Plan::Reuse(lease.clone()));
     }
@@ -332,6 +334,15 @@ mod tests {
         assert_eq!(acquired.deleted, Some(subnets("10.3.0.0-22")));
         assert_eq!(acquired.lease.subnets(), &subnets("10.3.2.0-24"));
         assert_eq!(fake.get(&key("10.3.0.0-22")), None);
+    }
+
+    #[tokio::test]
+    async fn a_network_behind_a_gateway_is_not_taken_for_the_nodes_own_subnet() {
+        let fake =
+            Fake::with(&[(&key("10.1.0.0-16"), OURS, Some(77)), (&key("10.3.1.0-24"), OURS, Some(77))]);
+        let acquired = take(&fake, &narrow(), None).await.unwrap();
+        assert_eq!((acquired.lease.subnets(), acquired.deleted), (&subnets("10.3.1.0-24"), None));
+        assert!(fake.get(&key("10.1.0.0-16")).is_some());
     }
 
     #[tokio::test]

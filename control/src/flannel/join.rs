@@ -117,7 +117,7 @@ pub async fn join(
     let stored =
         StoredIdentity::load(&options.identity_file).map_err(|e| file_error(&options.identity_file, e))?;
     let listing = Listing::read(&store.list(&options.prefix.subnets()).await?);
-    let former = find_own(&listing, options.public_ip).map(|lease| &lease.value);
+    let former = find_own(&listing, &config, options.public_ip).map(|lease| &lease.value);
     let identity = Identity::settle(stored, former, rng);
     identity.save(&options.identity_file).map_err(|e| file_error(&options.identity_file, e))?;
 

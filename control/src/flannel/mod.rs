@@ -5,6 +5,7 @@
 //! few that talk to a datastore only carry decisions out.
 
 pub mod acquire;
+pub mod announcement;
 pub mod candidates;
 #[cfg(test)]
 mod fake;
@@ -20,6 +21,7 @@ pub mod subnet_env;
 pub mod watch;
 
 pub use acquire::{AcquireError, Acquired, Origin, acquire};
+pub use announcement::Announcement;
 pub use identity::Identity;
 pub use join::{JoinError, join, read_config};
 pub use listing::{Lease, Listing, Unreadable};

@@ -112,6 +112,11 @@ impl OwnLease {
         self.lease.is_none()
     }
 
+    /// Revision of the own last write, unless the key is a reservation now.
+    pub(super) fn written(&self) -> Option<Revision> {
+        self.mod_revision.filter(|_| !self.reserved)
+    }
+
     /// One conditional write with a fresh lease object, or none for a reservation. False when the
     /// condition did not hold; then the lease object is given up again.
     pub(super) async fn write(

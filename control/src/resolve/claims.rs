@@ -23,6 +23,8 @@ pub(super) struct Claim<'a> {
     pub(super) outer: Option<IpAddr>,
     /// What the node published; `None` when unreadable.
     pub(super) value: Option<&'a LeaseValue>,
+    /// Networks of the subnet's family behind the node's gateways. They lie outside of the overlay's, and overlap nothing.
+    pub(super) further: Vec<IpNetwork>,
 }
 
 /// Every claim that stands, and who lost.
@@ -42,7 +44,19 @@ struct Candidate<'a> {
     value: Option<&'a LeaseValue>,
 }
 
-/// The claims of other nodes.
+/// Why a lease outside of the network is not that of a network behind a node's gateway.
+#[derive(Debug, thiserror::Error)]
+enum NotBehind {
+    #[error("{0} is not inside the network; ignored")]
+    Outside(IpNetwork),
+    #[error("{0}, announced as behind a gateway, overlaps {1}; ignored")]
+    Overlaps(IpNetwork, IpNetwork),
+    #[error("{0}, announced as behind a gateway, holds a node's address {1}; ignored")]
+    Node(IpNetwork, IpAddr),
+}
+
+/// The claims of other nodes. A lease outside of the network that says of its node exactly what one inside does is that of
+/// a network behind that node's gateway.
 ///
 /// Of two that overlap the one written last stands: it was made when the other had expired or been given up, as far
 /// as its writer could see. The key decides where revisions are equal.
@@ -70,8 +84,11 @@ pub(super) fn settle<'a>(
 
     let mut board = Board::new(node, host_addresses);
     let mut settled = Settled::default();
+    let mut outside = Vec::new();
     for candidate in &candidates {
-        for (subnet, outer) in board.inside(node, candidate, complaints) {
+        let (inside, rest) = board.inside(node, candidate);
+        outside.extend(rest.into_iter().map(|network| (candidate, network)));
+        for (subnet, outer) in inside {
             if let Some(holder) = board.holder_of(subnet) {
                 complaints.push(Complaint::new(
                     candidate.key,
@@ -82,7 +99,8 @@ pub(super) fn settle<'a>(
             }
             board.subnets.insert(range(subnet).0, (range(subnet).1, subnet));
             let outer = board.usable(candidate.key, outer, complaints);
-            settled.claims.push(Claim { key: candidate.key, subnet, outer, value: candidate.value });
+            let (key, value) = (candidate.key, candidate.value);
+            settled.claims.push(Claim { key, subnet, outer, value, further: Vec::new() });
         }
     }
     // Only now all subnets are known. A node's address inside one would draw that pod's packets away.
@@ -93,6 +111,11 @@ pub(super) fn settle<'a>(
                 format!("its address lies inside the subnet {subnet}; packets for it are dropped"),
             ));
             claim.outer = None;
+        }
+    }
+    for (candidate, network) in outside {
+        if let Err(why) = board.announced(candidate, network, &mut settled.claims) {
+            complaints.push(Complaint::new(candidate.key, why));
         }
     }
     settled.claims.sort_unstable_by_key(|claim| claim.subnet);
@@ -125,24 +148,19 @@ impl<'a> Board<'a> {
         }
     }
 
-    /// The parts of a lease that lie in the network, each with the address its packets go to.
+    /// The parts of a lease that lie in the network, each with the address its packets go to, and those that do not.
     fn inside(
         &self,
         node: &NodeFacts<'_>,
         candidate: &Candidate<'_>,
-        complaints: &mut Vec<Complaint>,
-    ) -> Vec<(IpNetwork, Option<IpAddr>)> {
-        let mut parts = Vec::with_capacity(2);
-        let mut outside = |subnet: IpNetwork| {
-            complaints
-                .push(Complaint::new(candidate.key, format!("{subnet} is not inside the network; ignored")));
-        };
+    ) -> (Vec<(IpNetwork, Option<IpAddr>)>, Vec<IpNetwork>) {
+        let (mut parts, mut outside) = (Vec::with_capacity(2), Vec::new());
         if let Some(pool) = node.config.v4 {
             let subnet = masked(candidate.subnets.v4.into());
             if contains4(pool.network, candidate.subnets.v4) {
                 parts.push((subnet, candidate.value.map(|value| value.public_ip.into())));
             } else {
-                outside(subnet);
+                outside.push(subnet);
             }
         }
         if let (Some(pool), Some(v6)) = (node.config.v6, candidate.subnets.v6) {
@@ -150,10 +168,40 @@ impl<'a> Board<'a> {
             if contains6(pool.network, v6) {
                 parts.push((subnet, candidate.value.and_then(|value| value.public_ipv6).map(IpAddr::from)));
             } else {
-                outside(subnet);
+                outside.push(subnet);
             }
         }
-        parts
+        (parts, outside)
+    }
+
+    /// Gives a network outside of the overlay's to the node that announces it. What this node announces itself is not
+    /// looked at.
+    fn announced(
+        &mut self,
+        candidate: &Candidate<'_>,
+        network: IpNetwork,
+        claims: &mut [Claim<'_>],
+    ) -> Result<(), NotBehind> {
+        let public = candidate.value.map(|value| IpAddr::from(value.public_ip));
+        if public.is_some_and(|public| self.own_public.contains(&public)) {
+            return Ok(());
+        }
+        let same = |claim: &Claim<'_>| {
+            let family = claim.subnet.is_ipv4() == network.is_ipv4();
+            family && claim.outer.is_some() && claim.value.is_some() && claim.value == candidate.value
+        };
+        let owner = claims.iter().position(same).ok_or(NotBehind::Outside(network))?;
+        if let Some(holder) = self.holder_of(network) {
+            return Err(NotBehind::Overlaps(network, holder));
+        }
+        // It would draw the tunnel's own packets into the tunnel.
+        let nodes = self.outers.iter().chain(&self.own_public);
+        if let Some(node) = nodes.copied().find(|node| network.contains(*node)) {
+            return Err(NotBehind::Node(network, node));
+        }
+        self.subnets.insert(range(network).0, (range(network).1, network));
+        claims[owner].further.push(network);
+        Ok(())
     }
 
     /// The claim or own subnet that overlaps this one.

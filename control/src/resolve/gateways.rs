@@ -25,11 +25,12 @@ pub(super) struct Gateways {
 
 /// What is behind gateway interfaces is what the main table's routes through them lead to: networks of addresses, and
 /// whatever else there is but default routes. It never is what lies in the overlay's networks, nor what another node has
-/// (`taken`).
+/// (`taken`), unless that is behind a gateway there, too (`announced`): the own way is the nearer one.
 pub(super) fn gateways(
     node: &NodeFacts<'_>,
     endpoints: &[Endpoint],
     taken: &[Route],
+    announced: &BTreeSet<IpNetwork>,
     complaints: &mut Vec<Complaint>,
 ) -> Gateways {
     let mut all = Gateways::default();
@@ -78,7 +79,9 @@ pub(super) fn gateways(
             complain("lies in the overlay's network; not taken as behind the gateway");
             continue;
         }
-        if taken.contains(&prefix) {
+        if announced.contains(&prefix) {
+            complain("is behind a gateway of another node, too; the own way goes first");
+        } else if taken.contains(&prefix) {
             complain("is another node's; not taken as behind the gateway");
             continue;
         }

@@ -171,7 +171,9 @@ pub fn resolve(state: &State, node: &NodeFacts<'_>, policy: Policy<'_>) -> Resol
         let unassigned = |prefix| Route { prefix, via: Via::Drop(DropReason::UnassignedAddress) };
         routes.extend(node.own_subnets().into_iter().map(unassigned));
     }
-    let gateways = gateways::gateways(node, &endpoints, &routes, &mut complaints);
+    let gateways = gateways::gateways(node, &endpoints, &routes, &peers.announced, &mut complaints);
+    let own: BTreeSet<IpNetwork> = gateways.routes.iter().map(|route| route.prefix).collect();
+    routes.retain(|route| !own.contains(&route.prefix));
     routes.extend(gateways.routes);
     routes.sort_unstable();
     let spec = NodeSpec {

@@ -12,8 +12,8 @@ use crate::edge::{EdgePlan, UnderlayPlan, Whose};
 use crate::host::desired::{Desired, Route};
 use crate::model::flannel::Backend;
 
-/// How our device must look. The overlay's networks lead into it, and so do workloads outside of them; nodes'
-/// addresses never do, or our own tunnel packets would come back to us.
+/// How our device must look. The overlay's networks lead into it, and so do workloads outside of them and what is behind
+/// other nodes' gateways; nodes' addresses never do, or our own tunnel packets would come back to us.
 pub fn desired(node: &NodeFacts<'_>, spec: &NodeSpec) -> Desired {
     let (v4, v6) = (node.tunnel_v4(), node.tunnel_v6());
     let mut networks: Vec<IpNetwork> = Vec::new();
@@ -26,6 +26,7 @@ pub fn desired(node: &NodeFacts<'_>, spec: &NodeSpec) -> Desired {
     let covered = |net: &IpNetwork| networks.iter().any(|network| network.contains(net.ip()));
     let apart = spec.endpoints.iter().flat_map(|endpoint| &endpoint.networks).filter(|net| !covered(net));
     let mut destinations: Vec<IpNetwork> = apart.copied().collect();
+    destinations.extend(announced(node, spec).filter(|net| !covered(net)));
     destinations.extend(&networks);
     destinations.sort_unstable();
     let route = |dst: IpNetwork| Route {
@@ -45,6 +46,21 @@ pub fn desired(node: &NodeFacts<'_>, spec: &NodeSpec) -> Desired {
             .collect(),
         routes: destinations.into_iter().map(route).collect(),
     }
+}
+
+/// Networks behind other nodes' gateways, but those that this host is on itself.
+fn announced<'a>(node: &'a NodeFacts<'_>, spec: &'a NodeSpec) -> impl Iterator<Item = IpNetwork> + 'a {
+    let on_link = |prefix: &IpNetwork| {
+        node.host.addresses.iter().any(|address| {
+            let net = super::masked(address.net);
+            net.prefix() > 0 && (net.contains(prefix.ip()) || prefix.contains(net.ip()))
+        })
+    };
+    let elsewhere = spec.routes.iter().filter(|route| match &route.via {
+        Via::Vtep(node) | Via::Direct { next_hop: node, .. } => route.prefix != IpNetwork::from(*node),
+        Via::Gateway(_) | Via::Drop(_) => false,
+    });
+    elsewhere.map(|route| route.prefix).filter(move |prefix| !on_link(prefix))
 }
 
 /// What has to be steered into the dataplane.

@@ -22,6 +22,8 @@ pub(super) struct Peers {
     pub(super) routes: Vec<Route>,
     /// Sorted.
     pub(super) direct_sources: Vec<IpNetwork>,
+    /// Networks behind other nodes' gateways.
+    pub(super) announced: BTreeSet<IpNetwork>,
     /// The nodes' own addresses that have a route: no workload here may have them.
     pub(super) addresses: BTreeSet<IpAddr>,
 }
@@ -47,8 +49,9 @@ pub(super) fn peers(claims: &[Claim<'_>], node: &NodeFacts<'_>, complaints: &mut
                 complaints
                     .push(Complaint::new(claim.key, "no usable PublicIPv6; its IPv6 subnet is not reached"));
             }
-            let via = Via::Drop(DropReason::UnresolvedVtep);
-            peers.routes.push(Route { prefix: claim.subnet, via });
+            for prefix in std::iter::once(&claim.subnet).chain(&claim.further) {
+                peers.routes.push(Route { prefix: *prefix, via: Via::Drop(DropReason::UnresolvedVtep) });
+            }
             continue;
         };
         if way.mac == Some(own_mac(node, outer)) {
@@ -61,7 +64,10 @@ pub(super) fn peers(claims: &[Claim<'_>], node: &NodeFacts<'_>, complaints: &mut
                 format!("{outer} is not on the link of {}, as host-gw needs it", node.external.name);
             complaints.push(Complaint::new(claim.key, sentence));
         }
-        let owns = sorted([claim.subnet, host_route(outer)]);
+        let mut owns = vec![claim.subnet, host_route(outer)];
+        owns.extend(&claim.further);
+        owns.sort_unstable();
+        peers.announced.extend(&claim.further);
         peers.routes.extend(owns.iter().map(|prefix| Route { prefix: *prefix, via: way.via.clone() }));
         peers.direct_sources.extend(&owns);
         peers.addresses.insert(outer);
@@ -111,9 +117,4 @@ fn way(value: &LeaseValue, outer: IpAddr, node: &NodeFacts<'_>) -> Result<Way, N
 
 fn own_mac(node: &NodeFacts<'_>, outer: IpAddr) -> Mac {
     if outer.is_ipv4() { node.identity.vtep_mac } else { node.identity.vtep_v6_mac }
-}
-
-fn sorted(mut networks: [IpNetwork; 2]) -> Vec<IpNetwork> {
-    networks.sort_unstable();
-    networks.to_vec()
 }

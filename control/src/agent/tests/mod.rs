@@ -1,6 +1,7 @@
 //! Stories of a node, told against a datastore in memory, a kernel in memory and an edge that only takes notes.
 //! Time is tokio's paused clock: an hour takes no time at all.
 
+mod announcements;
 mod felix;
 mod joining;
 mod lease;
@@ -143,6 +144,7 @@ struct World {
     edge: Arc<Mutex<Notes>>,
     files: tempfile::TempDir,
     wanted: Wanted,
+    gateways: Vec<String>,
     policy: PolicyMode,
     felix: Local,
     start: tokio::time::Instant,
@@ -164,6 +166,7 @@ impl World {
             edge: Arc::default(),
             files: tempfile::tempdir().unwrap(),
             wanted: Wanted { ifaces: vec!["eth0".into()], ..Wanted::default() },
+            gateways: Vec::new(),
             policy: PolicyMode::Auto,
             felix: Local::default(),
             start: tokio::time::Instant::now(),
@@ -208,7 +211,8 @@ impl World {
             prefix: Prefix::default(),
             wanted: self.wanted.clone(),
             device: "canal0".into(),
-            gateways: Vec::new(),
+            gateways: self.gateways.clone(),
+            gateway_announce: true,
             settings: Settings::default(),
             policy: self.policy,
             felix: self.felix.clone(),

@@ -147,3 +147,55 @@ fn an_interface_that_is_missing_or_something_else_is_no_gateway_and_said_so() {
     assert_eq!((plan.gateways.len(), plan.destinations.len()), (0, 0));
     assert_eq!(plan.workloads, [7].into());
 }
+
+/// The same of the node as [`World::peer`] says, over another network.
+fn announce(world: &mut World, network: &str, public_ip: &str) {
+    world.peer(network, public_ip);
+}
+
+#[test]
+fn a_lease_outside_of_the_network_that_says_what_a_node_says_is_behind_its_gateway() {
+    let mut world = World::new(VXLAN);
+    world.peer("10.244.2.0-24", "192.0.2.2");
+    announce(&mut world, "172.16.9.0-24", "192.0.2.2");
+    announce(&mut world, "172.17.0.0-16", "192.0.2.3");
+    announce(&mut world, "172.16.9.128-25", "192.0.2.2");
+    announce(&mut world, "192.0.2.0-24", "192.0.2.2");
+    announce(&mut world, "172.18.0.0-16", "192.0.2.1");
+    assert_eq!(world.via("172.16.9.0/24").or(world.via("172.16.9.128/25")), Some(Via::Vtep(ip("192.0.2.2"))));
+    let Resolved { spec, .. } = world.resolve();
+    let owns = &spec.vteps.iter().find(|vtep| vtep.outer == ip("192.0.2.2")).unwrap().owns;
+    assert_eq!(spec.vteps.len(), 1);
+    assert_eq!(owns, &[net("10.244.2.0/24"), net("172.16.9.128/25"), net("192.0.2.2/32")]);
+    for prefix in ["172.17.0.0/16", "192.0.2.0/24", "172.18.0.0/16", "172.16.9.0/24"] {
+        assert_eq!(world.via(prefix), None, "{prefix}");
+    }
+    let complaints = world.complaints();
+    for why in [
+        "172.17.0.0/16 is not inside the network; ignored",
+        "172.16.9.0/24, announced as behind a gateway, overlaps 172.16.9.128/25; ignored",
+        "192.0.2.0/24, announced as behind a gateway, holds a node's address 192.0.2.2; ignored",
+    ] {
+        assert!(complaints.contains(why), "{complaints}");
+    }
+    assert!(!complaints.contains("172.18.0.0/16"), "this node's own is no complaint: {complaints}");
+    // The host reaches it by our device, as a flannel node does by its own.
+    let desired = world.node(|node| desired(node, &spec));
+    let destinations: Vec<IpNetwork> = desired.routes.iter().map(|route| route.dst).collect();
+    assert_eq!(destinations, [net("10.244.0.0/16"), net("172.16.9.128/25")]);
+}
+
+#[test]
+fn of_two_gateways_to_one_network_the_own_one_is_the_way() {
+    let mut world = world(&[]);
+    world.peer("10.244.2.0-24", "192.0.2.2");
+    announce(&mut world, "198.51.100.0-24", "192.0.2.2");
+    assert_eq!(world.via("198.51.100.0/24"), by(&[("eth1", None)]));
+    let complaints = world.complaints();
+    assert!(complaints.contains("behind a gateway of another node, too"), "{complaints}");
+    let spec = world.resolve().spec;
+    assert!(spec.routes.windows(2).all(|pair| pair[0].prefix != pair[1].prefix));
+    assert!(spec.vteps[0].owns.contains(&net("198.51.100.0/24")), "its packets may come by the tunnel, too");
+    let desired = world.node(|node| desired(node, &spec));
+    assert!(desired.routes.iter().all(|route| route.dst != net("198.51.100.0/24")));
+}

@@ -227,6 +227,7 @@ impl Play {
         let judgement = tables.judge_untracked(programs, &mut self.memo, facts);
         assert_eq!(judgement, walk, "untracked: {facts:?}\n{side:#?}\n{:#?}", spec.sets);
         self.coverage.judgement(&PolicyList::default(), facts, &walk);
+        self.forwarded(spec, tables, facts, programs, side);
         for forwarded in [false, true] {
             let original = Some((facts.source, 53)).filter(|_| forwarded);
             let passage = Passage { original, forwarded, workload_interface: facts.protocol == 17 };
@@ -235,6 +236,35 @@ impl Play {
             assert_eq!(judgement, walk, "{passage:?}: {facts:?}\n{side:#?}\n{:#?}", spec.sets);
             self.coverage.judgement(&PolicyList::default(), facts, &walk);
         }
+    }
+}
+
+impl Play {
+    /// The explanation, and the programs that a worker asks one after the other, come to what the walks say.
+    fn forwarded(
+        &mut self,
+        spec: &NodeSpec,
+        tables: &Policy,
+        facts: &Facts,
+        programs: &HostPrograms,
+        side: HostSide<'_>,
+    ) {
+        let untracked = match side.direction {
+            PolicyDirection::Ingress => policy::judge_untracked(side, &spec.sets, facts).outcome,
+            PolicyDirection::Egress => Outcome::Undecided,
+        };
+        let passage = Passage { original: None, forwarded: true, workload_interface: false };
+        let outcome = match untracked {
+            Outcome::Undecided => policy::judge_host(side, &spec.sets, facts, passage).outcome,
+            decided => decided,
+        };
+        let explained = policy::explain_forwarded(side, &spec.sets, facts).judgement.outcome;
+        assert_eq!(explained, outcome, "{facts:?}\n{side:#?}\n{:#?}", spec.sets);
+        let asked = tables
+            .of_forwarded(programs, facts)
+            .map(|program| tables.judge(program, &mut self.memo, facts).outcome);
+        let said = asked.into_iter().find(|outcome| *outcome != Outcome::Undecided);
+        assert_eq!(said.unwrap_or(Outcome::Allowed), outcome, "{facts:?}\n{side:#?}\n{:#?}", spec.sets);
     }
 }
 

@@ -100,6 +100,10 @@ impl Inspector {
             },
             Request::IpSets => Reply::IpSets(policy_views::ip_sets(&self.spec())),
             Request::Routes => Reply::Routes(views::routes(&self.spec())),
+            Request::Gateways => {
+                let status = self.control.status.borrow().clone();
+                Reply::Gateways(views::gateways(&self.spec(), &status.announcements))
+            }
             Request::Vteps => Reply::Vteps(views::vteps(&self.spec(), &self.tables(), coarse_ms())),
             Request::Fdb => Reply::Fdb(views::fdb(&self.spec(), &self.device)),
             Request::Flows { limit, endpoint, protocol } => {
@@ -153,6 +157,7 @@ impl Inspector {
             endpoints: spec.endpoints.len(),
             routes: spec.routes.len(),
             vteps: spec.vteps.len(),
+            gateways: spec.gateways.iter().filter(|gateway| gateway.ifindex.is_some()).count(),
             flow_capacity: self.flow_capacity,
         }
     }

@@ -39,6 +39,8 @@ pub struct Facts {
     pub routes: usize,
     /// Remote tunnel end points.
     pub vteps: usize,
+    /// Gateway interfaces that exist.
+    pub gateways: usize,
     /// Flow entries of all workers together.
     pub flow_capacity: usize,
 }
@@ -164,6 +166,7 @@ fn state(text: &mut Exposition, facts: &Facts) {
     gauge("canal_endpoints", "Local workloads.", facts.endpoints as u64);
     gauge("canal_routes", "Routes to other nodes and of own subnets.", facts.routes as u64);
     gauge("canal_vteps", "Remote tunnel end points.", facts.vteps as u64);
+    gauge("canal_gateways", "Gateway interfaces that exist.", facts.gateways as u64);
     gauge("canal_generation", "Table generation published last.", facts.generation.generation);
     gauge("canal_revision", "Datastore revision that is in force.", status.datastore.in_force);
     gauge(
@@ -267,6 +270,7 @@ mod tests {
                 ..StatusView::default()
             },
             vteps: 2,
+            gateways: 1,
             ..Facts::default()
         }
     }

@@ -52,6 +52,8 @@ pub enum Request {
     IpSets,
     /// Where destinations are.
     Routes,
+    /// Interfaces with plain hosts behind them.
+    Gateways,
     /// Remote tunnel end points.
     Vteps,
     /// Inner Ethernet address to outer address, as `bridge fdb` would say it.
@@ -118,6 +120,7 @@ pub enum Reply {
     Profiles(Vec<RuleSetView>),
     IpSets(Vec<IpSetView>),
     Routes(Vec<RouteView>),
+    Gateways(Vec<GatewayView>),
     Vteps(Vec<VtepView>),
     Fdb(Vec<FdbView>),
     Flows(Vec<FlowView>),
@@ -212,6 +215,37 @@ pub struct RouteView {
     pub via: String,
     /// Largest IP packet on that way, bytes; `None` = no limit of its own.
     pub mtu: Option<u16>,
+}
+
+/// An interface with plain hosts behind it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayView {
+    /// Its name.
+    pub name: String,
+    /// Its index; `None` while it does not exist, or cannot be a gateway.
+    pub ifindex: Option<u32>,
+    /// Largest IP packet it takes, bytes.
+    pub mtu: u16,
+    /// Networks that are reached by it.
+    pub networks: Vec<BehindView>,
+    /// The host endpoint whose policy judges what is forwarded by it.
+    pub host_endpoint: Option<String>,
+    /// Its policies for what comes in by the interface, in order: doNotTrack, preDNAT, applyOnForward.
+    pub ingress: Vec<String>,
+    /// For what goes out.
+    pub egress: Vec<String>,
+}
+
+/// A network behind a gateway interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BehindView {
+    /// The network.
+    pub prefix: String,
+    /// Routers on the interface's link; empty = the hosts are on the link themselves. Connections are spread over these and
+    /// those of other gateway interfaces.
+    pub next_hops: Vec<IpAddr>,
+    /// `yes`, `no`, or why not.
+    pub announced: String,
 }
 
 /// A remote tunnel end point.

@@ -3,21 +3,22 @@
 use std::collections::BTreeMap;
 
 use canal_control::felix::{Config, Effect, Setting};
+use canal_control::status::AnnouncementStatus;
 use canal_dataplane::counters::Counters;
 use canal_dataplane::flow::{Action, Census, FlowInfo, State};
 use canal_dataplane::offload::Caps;
 use canal_dataplane::policy::{Facts, Outcome};
 use canal_dataplane::port::PortStats;
-use canal_dataplane::spec::policy::PolicyDirection;
-use canal_dataplane::spec::{NodeSpec, Via};
+use canal_dataplane::spec::policy::{HostPolicy, PolicyDirection};
+use canal_dataplane::spec::{Gateway, NodeSpec, Via};
 use canal_dataplane::tables::policy::Memo;
 use canal_dataplane::tables::{Kind, Tables};
 use canal_dataplane::verdict::DropReason;
 use ipnetwork::IpNetwork;
 
 use super::protocol::{
-    CensusView, DropView, EndpointView, FdbView, FlowView, GenerationView, PortView, RouteView, RulingView,
-    SettingView, VerdictsView, VtepView, WorkerView,
+    BehindView, CensusView, DropView, EndpointView, FdbView, FlowView, GatewayView, GenerationView, PortView,
+    RouteView, RulingView, SettingView, VerdictsView, VtepView, WorkerView,
 };
 use super::{names, policy_views};
 
@@ -99,6 +100,45 @@ pub fn routes(spec: &NodeSpec) -> Vec<RouteView> {
         insert(IpNetwork::from(*address), "host", String::new(), None);
     }
     routes.into_values().collect()
+}
+
+/// Interfaces with plain hosts behind them, and what is behind.
+pub fn gateways(spec: &NodeSpec, announcements: &[AnnouncementStatus]) -> Vec<GatewayView> {
+    let announced = |prefix: IpNetwork| {
+        let status = announcements.iter().find(|status| status.networks.contains(&prefix));
+        match status.map(|status| &status.problem) {
+            None => "no".to_owned(),
+            Some(None) => "yes".to_owned(),
+            Some(Some(why)) => why.clone(),
+        }
+    };
+    let view = |gateway: &Gateway| {
+        let behind = spec.routes.iter().filter_map(|route| {
+            let Via::Gateway(hops) = &route.via else { return None };
+            let mut own = hops.iter().filter(|hop| hop.interface == gateway.name).peekable();
+            own.peek()?;
+            Some(BehindView {
+                prefix: route.prefix.to_string(),
+                next_hops: own.filter_map(|hop| hop.next_hop).collect(),
+                announced: announced(route.prefix),
+            })
+        });
+        let host = spec.host_endpoint_of(&gateway.name).map(|index| &spec.host_endpoints[index]);
+        let lists = |policy: &HostPolicy| {
+            let lists = [&policy.untracked, &policy.pre_dnat, &policy.forward];
+            lists.into_iter().flat_map(|list| policy_views::names(list)).collect::<Vec<_>>()
+        };
+        GatewayView {
+            name: gateway.name.to_string(),
+            ifindex: gateway.ifindex,
+            mtu: gateway.mtu,
+            networks: behind.collect(),
+            host_endpoint: host.map(|host| host.name.to_string()),
+            ingress: host.map(|host| lists(&host.ingress)).unwrap_or_default(),
+            egress: host.map(|host| lists(&host.egress)).unwrap_or_default(),
+        }
+    };
+    spec.gateways.iter().map(view).collect()
 }
 
 /// Remote tunnel end points, with the MTU in force at `now_ms`.
@@ -291,7 +331,7 @@ pub fn with_stats(port: &PortView, stats: PortStats) -> PortView {
 mod tests {
     use canal_dataplane::net::{Mac, Vni};
     use canal_dataplane::spec::policy::EndpointPolicy;
-    use canal_dataplane::spec::{Endpoint, LocalVtep, Route, Vtep, Vxlan};
+    use canal_dataplane::spec::{Endpoint, Hop, LocalVtep, Route, Vtep, Vxlan};
     use canal_dataplane::tables::compile;
 
     use super::*;
@@ -506,5 +546,45 @@ mod tests {
     fn offloads_are_named() {
         assert_eq!(offloads(Caps::ALL), ["checksum", "tso", "uso", "tunnel"]);
         assert_eq!(offloads(Caps::NONE), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn gateways_say_what_is_behind_them_and_who_is_told() {
+        let network = |text: &str| text.parse::<IpNetwork>().unwrap();
+        let mut spec = spec();
+        let gateway = |name: &str, ifindex| Gateway {
+            name: name.into(),
+            ifindex,
+            mtu: 1500,
+            address_v4: None,
+            address_v6: None,
+            sources: Vec::new(),
+        };
+        spec.gateways = vec![gateway("eth1", Some(50)), gateway("eth2", None)];
+        let hop =
+            |interface: &str, hop: &str| Hop { interface: interface.into(), next_hop: hop.parse().ok() };
+        for (prefix, hops) in [
+            ("172.16.1.0/24", vec![hop("eth1", "")]),
+            ("172.20.0.0/16", vec![hop("eth1", "172.16.1.11"), hop("eth2", "172.17.1.11")]),
+        ] {
+            spec.routes.push(Route { prefix: network(prefix), via: Via::Gateway(hops.into()) });
+        }
+        let told = |prefix: &str, problem: Option<&str>| AnnouncementStatus {
+            networks: vec![network(prefix)],
+            problem: problem.map(str::to_owned),
+        };
+        let views = gateways(&spec, &[told("172.16.1.0/24", None), told("172.20.0.0/16", Some("taken"))]);
+        let shown = |view: &GatewayView| -> Vec<String> {
+            let one = |net: &BehindView| format!("{} {:?} {}", net.prefix, net.next_hops, net.announced);
+            view.networks.iter().map(one).collect()
+        };
+        assert_eq!(shown(&views[0]), ["172.16.1.0/24 [] yes", "172.20.0.0/16 [172.16.1.11] taken"]);
+        assert_eq!(shown(&views[1]), ["172.20.0.0/16 [172.17.1.11] taken"]);
+        assert_eq!((views[0].ifindex, views[1].ifindex), (Some(50), None));
+        let routes = routes(&spec);
+        let far = routes.iter().find(|route| route.prefix == "172.20.0.0/16").unwrap();
+        assert_eq!((far.kind.as_str(), far.via.as_str()), ("gateway", "eth1 172.16.1.11, eth2 172.17.1.11"));
+        let unannounced = gateways(&spec, &[]);
+        assert_eq!(unannounced[0].networks[0].announced, "no");
     }
 }

@@ -293,7 +293,9 @@ fn source(world: &World<'_>, step: &Step) -> Option<StageView> {
     if let Some(reason) = ended(step) {
         let view = StageView::dropped("source", reason).with("address", address);
         return Some(match allowed(world, step) {
-            Some((whose, networks)) if reason == DropReason::SpoofedSource => {
+            Some((whose, networks))
+                if matches!(reason, DropReason::SpoofedSource | DropReason::GatewaySource) =>
+            {
                 let view = view.with("allowed", &networks);
                 view.and(&format!("{address} is not among the addresses of {whose}: {networks}."))
             }
@@ -304,10 +306,6 @@ fn source(world: &World<'_>, step: &Step) -> Option<StageView> {
         (Source::Host, _) => "the host's own packet: its source is not checked".to_owned(),
         (_, Some((whose, _))) => format!("{address} is one of the addresses of {whose}"),
         (Source::Direct, None) => format!("{address} may come without a tunnel"),
-        (Source::Gateway(index), None) => {
-            let name = &world.tables.gateways.get(index as usize)?.name;
-            format!("{address} is behind the gateway interface {name}")
-        }
         _ => return None,
     };
     Some(StageView::new("source", text).with("address", address))
@@ -322,6 +320,10 @@ fn allowed(world: &World<'_>, step: &Step) -> Option<(String, String)> {
     if let Ingress::Workload(ifindex) = step.ingress {
         let endpoint = world.spec.endpoints.iter().find(|endpoint| endpoint.ifindex == Some(ifindex))?;
         return Some((format!("workload {}", endpoint.name), listed(&endpoint.networks)));
+    }
+    if let Ingress::Gateway(ifindex) = step.ingress {
+        let gateway = world.spec.gateways.iter().find(|gateway| gateway.ifindex == Some(ifindex))?;
+        return Some((format!("hosts behind gateway {}", gateway.name), listed(&gateway.sources)));
     }
     let Source::Vtep(index) = step.source else { return None };
     let outer = world.tables.vteps.get(index as usize)?.outer;

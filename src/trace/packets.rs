@@ -115,6 +115,10 @@ impl Arrival {
             From::Workload(name) => from_workload(places::workload(spec, name)?.0, &ip, spec)?,
             From::Host => Packet { ingress: Ingress::Host, frame: frame(&ip, Mac::ZERO, Mac::ZERO)? },
             From::Direct => Packet { ingress: Ingress::Direct, frame: frame(&ip, Mac::ZERO, Mac::ZERO)? },
+            From::Gateway(name) => Packet {
+                ingress: Ingress::Gateway(places::gateway(spec, name)?),
+                frame: frame(&ip, Mac::ZERO, Mac::ZERO)?,
+            },
             From::Vxlan { node, vni } => from_vtep(*node, *vni, &ip, spec, seed)?,
         };
         Ok(Self { packet, ends })
@@ -187,6 +191,7 @@ fn ends(question: &Question, spec: &NodeSpec) -> Result<Ends, super::TraceError>
         },
         (None, From::Host, _) => host_address(spec, destination)?,
         (None, From::Direct, _) => return Err(PacketError::NoSource("without tunnel").into()),
+        (None, From::Gateway(_), _) => return Err(PacketError::NoSource("by a gateway").into()),
         (None, ..) => return Err(PacketError::NoSource("through the tunnel").into()),
     };
     if source.is_ipv6() != v6 {

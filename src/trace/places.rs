@@ -46,6 +46,14 @@ pub enum PlaceError {
         /// Its interface.
         interface: String,
     },
+    /// No gateway interface, or one that does not exist.
+    #[error("{name} is no gateway interface of this node; these are asked for: {}", if known.is_empty() { "none".to_owned() } else { known.join(", ") })]
+    NoGateway {
+        /// As given.
+        name: String,
+        /// Those there shall be.
+        known: Vec<String>,
+    },
 }
 
 fn hint(known: &[String]) -> String {
@@ -133,6 +141,18 @@ pub fn holder(spec: &NodeSpec, address: IpAddr) -> Holder {
     });
     let containing = routes.chain(workloads).filter(|(network, _)| network.contains(address));
     containing.max_by_key(|(network, _)| network.prefix()).map_or(Holder::Nobody, |(_, holder)| holder)
+}
+
+/// Index of the gateway interface of this name.
+///
+/// # Errors
+/// [`PlaceError::NoGateway`].
+pub fn gateway(spec: &NodeSpec, name: &str) -> Result<u32, PlaceError> {
+    let found = spec.gateways.iter().find(|gateway| *gateway.name == *name);
+    found.and_then(|gateway| gateway.ifindex).ok_or_else(|| PlaceError::NoGateway {
+        name: name.to_owned(),
+        known: spec.gateways.iter().map(|gateway| gateway.name.to_string()).collect(),
+    })
 }
 
 /// The first interface that there is among these ways.

@@ -2,7 +2,7 @@
 
 use canal_dataplane::net::Direction;
 use canal_dataplane::packet::{Asked, Connection, Source};
-use canal_dataplane::policy::{Explanation, Facts, Step as Question, explain};
+use canal_dataplane::policy::{Explanation, Facts, HostSide, Step as Question, explain, explain_forwarded};
 use canal_dataplane::spec::Endpoint;
 use canal_dataplane::spec::policy::{PolicyDirection, TierEnd};
 use canal_dataplane::tables::Kind;
@@ -14,11 +14,22 @@ use super::scratch::Step;
 
 /// What the workload says that a packet comes from.
 pub fn of_source(world: &World<'_>, before: &Step, step: &Step) -> Option<StageView> {
-    let Source::Endpoint(index) = step.source else { return None };
-    let asked = before.verdict == Verdict::Pending && before.connection == Connection::New;
-    let endpoint = world.spec.endpoints.get(index as usize).filter(|_| asked)?;
+    if before.verdict != Verdict::Pending || before.connection != Connection::New {
+        return None;
+    }
     let (way, direction) = way(before, step)?;
-    Some(view(world, endpoint, step, direction, way == Asked::AS_IS))
+    let opener = way == Asked::AS_IS;
+    match step.source {
+        Source::Endpoint(index) => {
+            let endpoint = world.spec.endpoints.get(index as usize)?;
+            Some(view(world, endpoint, step, direction, opener))
+        }
+        Source::Gateway(index) => {
+            let to_host = world.spec.host_addresses.contains(&step.headers.destination_address());
+            gateway_view(world, index, step, direction, opener).filter(|_| !to_host)
+        }
+        _ => None,
+    }
 }
 
 /// What the workload says that a packet goes to, or the setting for packets to the host.
@@ -36,14 +47,18 @@ pub fn of_destination(world: &World<'_>, before: &Step, step: &Step) -> Option<S
         let view = StageView { stage: "endpoint_to_host".into(), text: text.into(), ..StageView::default() };
         return Some(refused(view, DropReason::EndpointToHostDenied));
     }
-    let Kind::Endpoint { endpoint, .. } = &world.tables.adjacencies.get(adjacency as usize)?.kind else {
-        return None;
-    };
-    let endpoint = world.spec.endpoints.get(*endpoint as usize)?;
     let (way, direction) = way(before, step)?;
     let opener = way == Asked::ANSWER;
-    let own = world.spec.host_addresses.contains(&step.headers.source_address());
-    if !opener && step.source == Source::Host && own {
+    let own =
+        step.source == Source::Host && world.spec.host_addresses.contains(&step.headers.source_address());
+    let endpoint = match world.tables.adjacencies.get(adjacency as usize)?.kind {
+        Kind::Endpoint { endpoint, .. } => world.spec.endpoints.get(endpoint as usize)?,
+        Kind::Gateway { gateway, .. } if !own => {
+            return gateway_view(world, gateway, step, direction, opener);
+        }
+        _ => return None,
+    };
+    if !opener && own {
         let text = "what the host itself opens is not for its workloads' policy to refuse";
         return Some(StageView { stage: "ingress".into(), text: text.into(), ..StageView::default() });
     }
@@ -60,6 +75,34 @@ fn refused(view: StageView, reason: DropReason) -> StageView {
     let mut view = StageView { result: StageResult::Drop, ..view };
     view.facts.insert("reason".into(), reason.label().into());
     view
+}
+
+/// What the host endpoint of a gateway interface says. `opener`: the connection comes in by the interface.
+fn gateway_view(
+    world: &World<'_>,
+    gateway: u32,
+    step: &Step,
+    way: Direction,
+    opener: bool,
+) -> Option<StageView> {
+    let name = &world.spec.gateways.get(gateway as usize)?.name;
+    let host = &world.spec.host_endpoints[world.spec.host_endpoint_of(name)?];
+    let (policy, direction, stage) = match opener {
+        true => (&host.ingress, PolicyDirection::Ingress, "gateway_ingress"),
+        false => (&host.egress, PolicyDirection::Egress, "gateway_egress"),
+    };
+    let side = HostSide { policy, direction, failsafes: &world.spec.failsafes };
+    let facts = Facts::of(&step.headers.key, way);
+    let policy = policy_view(explain_forwarded(side, &world.spec.sets, &facts), &host.name, direction);
+    let text = match step.verdict {
+        Verdict::Drop(reason) => format!("{} By {}.", reason.sentence(), policy.decider),
+        _ => format!("host endpoint {} of {name}: {} by {}", host.name, policy.outcome, policy.decider),
+    };
+    let view = StageView { stage: stage.into(), text, policy: Some(policy), ..StageView::default() };
+    Some(match step.verdict {
+        Verdict::Drop(reason) => refused(view, reason),
+        _ => view,
+    })
 }
 
 fn view(world: &World<'_>, endpoint: &Endpoint, step: &Step, way: Direction, opener: bool) -> StageView {

@@ -51,6 +51,8 @@ pub enum From {
     },
     /// A peer with direct routing, without tunnel.
     Direct,
+    /// A host behind this gateway interface.
+    Gateway(String),
 }
 
 /// The connection that a packet belongs to.

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use canal_dataplane::net::{Mac, Vni};
 use canal_dataplane::spec::policy::{
-    Action, EndpointToHost, IpSet, Members, Origin, OriginKind, PolicyDirection, PolicyList, Ports, Rule,
-    RuleSet, Side, Tier, TierEnd,
+    Action, EndpointToHost, HostEndpoint, HostPolicy, IpSet, Members, Origin, OriginKind, PolicyDirection,
+    PolicyList, Ports, Rule, RuleSet, Side, Tier, TierEnd,
 };
-use canal_dataplane::spec::{Endpoint, LocalVtep, Route, Settings, Via, Vtep, Vxlan};
+use canal_dataplane::spec::{Endpoint, Gateway, Hop, LocalVtep, Route, Settings, Via, Vtep, Vxlan};
 use canal_dataplane::verdict::DropReason;
 
 use super::question::{Connection, From, Protocol, TcpFlags};
@@ -454,4 +454,75 @@ fn a_worker_for_traces_neither_counts_nor_logs_where_others_do() {
         assert!(!run.log().is_empty());
     }
     assert_eq!(counted(&tables), 2 + 4, "egress: Log and the end; Log and Allow, ingress: Log and the end");
+}
+
+/// Hosts behind eth1: 172.16.1.0/24 on its link. What comes in by it may go to port 80 only.
+fn with_gateway() -> NodeSpec {
+    let mut spec = spec();
+    let (name, link): (Arc<str>, _) = ("eth1".into(), "172.16.1.0/24".parse().unwrap());
+    spec.routes.push(Route {
+        prefix: link,
+        via: Via::Gateway([Hop { interface: Arc::clone(&name), next_hop: None }].into()),
+    });
+    spec.gateways = vec![Gateway {
+        name: Arc::clone(&name),
+        ifindex: Some(50),
+        mtu: 1500,
+        address_v4: Some([172, 16, 1, 1].into()),
+        address_v6: None,
+        sources: vec![link],
+    }];
+    let origin = Origin {
+        kind: OriginKind::GlobalNetworkPolicy,
+        name: "edge".into(),
+        direction: PolicyDirection::Ingress,
+    };
+    let ports = Some(Ports { ranges: vec![(80, 80)], named: Vec::new() });
+    let destination = Side { ports, ..Side::default() };
+    let rule = Rule { protocol: Some(6), destination, ..Rule::any(Action::Allow) };
+    let policies = vec![Arc::new(RuleSet { origin, rules: vec![rule] })];
+    let tier = Tier { name: "default".into(), end: TierEnd::Deny, policies };
+    let forward = Arc::new(PolicyList { tiers: vec![tier], profiles: Vec::new() });
+    spec.host_endpoints = vec![HostEndpoint {
+        name: "edge".into(),
+        interface: Some(name),
+        ingress: HostPolicy { forward, ..HostPolicy::default() },
+        egress: HostPolicy::default(),
+    }];
+    spec
+}
+
+#[test]
+fn packets_of_hosts_behind_a_gateway_and_to_them() {
+    let spec = with_gateway();
+    let tables = compile(&spec, None, 1);
+    let tracer = Tracer::new(SEED, 1);
+    let from = |source: &str, to, port| {
+        let source = Some(source.parse().unwrap());
+        let question = Question { source, ..ask(From::Gateway("eth1".into()), to, tcp(port)) };
+        tracer.trace(&question, &spec, &tables, 1000).unwrap()
+    };
+    let report = from("172.16.1.2", "10.1.1.2", 80);
+    assert_eq!(ending(&report).0, Outcome::Delivered);
+    let lines = told(&report);
+    let by = "tier default, GlobalNetworkPolicy edge, ingress rule 0 (Allow)";
+    for line in [
+        "source: 172.16.1.2 is one of the addresses of hosts behind gateway eth1".to_owned(),
+        format!("gateway_ingress: host endpoint edge of eth1: allowed by {by}"),
+    ] {
+        assert!(lines.contains(&line), "{line} is not in {lines:#?}");
+    }
+    assert_eq!(ending(&from("172.16.1.2", "10.1.2.9", 443)).1, Some("gateway_denied_ingress"));
+    let spoofed = from("10.9.9.9", "10.1.1.2", 80);
+    assert_eq!(ending(&spoofed).1, Some("gateway_source"));
+    assert_eq!(spoofed.stages.last().unwrap().facts["allowed"], "172.16.1.0/24");
+    let out = tracer.trace(&ask(workload("a"), "172.16.1.2", tcp(443)), &spec, &tables, 1000).unwrap();
+    assert_eq!(ending(&out).0, Outcome::Forwarded);
+    assert!(told(&out).contains(&"route: 172.16.1.0/24 by gateway eth1".to_owned()), "{:#?}", told(&out));
+    let why = "gateway_egress: host endpoint edge of eth1: allowed by end of the profiles";
+    assert!(told(&out).contains(&why.to_owned()), "{:#?}", told(&out));
+    let source = Some("172.16.1.2".parse().unwrap());
+    let unknown = Question { source, ..ask(From::Gateway("eth9".into()), "10.1.1.2", tcp(80)) };
+    let refused = tracer.trace(&unknown, &spec, &tables, 1000).unwrap_err().to_string();
+    assert_eq!(refused, "eth9 is no gateway interface of this node; these are asked for: eth1");
 }

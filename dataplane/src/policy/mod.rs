@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use crate::spec::policy::{Action, Origin, OriginKind, PolicyDirection};
 
-pub use explain::{Explanation, Step, explain};
+pub use explain::{Explanation, Step, explain, explain_forwarded};
 pub(crate) use facts::Shape;
 pub use facts::{Facts, Transport};
 pub(crate) use failsafe::peer;

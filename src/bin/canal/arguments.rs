@@ -103,6 +103,8 @@ pub enum Topic {
     IpSets,
     /// Where destinations are
     Routes,
+    /// Interfaces with plain hosts behind them
+    Gateways,
     /// Remote tunnel end points
     Vteps,
     /// Inner Ethernet address to outer address, as `bridge fdb` says it
@@ -158,6 +160,7 @@ impl Show {
             Topic::Profiles => vec![Request::Profiles],
             Topic::IpSets => vec![Request::IpSets],
             Topic::Routes => vec![Request::Routes],
+            Topic::Gateways => vec![Request::Gateways],
             Topic::Vteps => vec![Request::Vteps],
             Topic::Fdb => vec![Request::Fdb],
             Topic::Flows => vec![flows],
@@ -176,6 +179,7 @@ impl Show {
                 Request::Profiles,
                 Request::IpSets,
                 Request::Routes,
+                Request::Gateways,
                 Request::Vteps,
                 Request::Fdb,
                 Request::Drops,

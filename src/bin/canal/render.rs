@@ -1,9 +1,9 @@
 //! How replies look, as tables and as JSON. Pure: replies in, text out.
 
 use canal::observe::protocol::{
-    DatastoreView, DeciderView, DropView, EndpointView, EnforcedView, FdbView, FlowView, GenerationView,
-    IpSetView, PolicyView, PortView, RecordView, Reply, RouteView, RuleSetView, RulingView, SettingView,
-    StatusView, VtepView, WorkerView,
+    DatastoreView, DeciderView, DropView, EndpointView, EnforcedView, FdbView, FlowView, GatewayView,
+    GenerationView, IpSetView, PolicyView, PortView, RecordView, Reply, RouteView, RuleSetView, RulingView,
+    SettingView, StatusView, VtepView, WorkerView,
 };
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
@@ -48,6 +48,7 @@ fn table(reply: &Reply, all_drops: bool) -> (&'static str, String) {
         Reply::Profiles(sets) => ("profiles", show_rule_sets(sets, "profiles")),
         Reply::IpSets(sets) => ("ipsets", show_ip_sets(sets)),
         Reply::Routes(routes) => ("routes", show_routes(routes)),
+        Reply::Gateways(gateways) => ("gateways", show_gateways(gateways)),
         Reply::Vteps(vteps) => ("vteps", show_vteps(vteps)),
         Reply::Fdb(fdb) => ("fdb", show_fdb(fdb)),
         Reply::Flows(flows) => ("flows", show_flows(flows)),
@@ -217,6 +218,30 @@ fn show_routes(routes: &[RouteView]) -> String {
         vec![route.prefix.clone(), route.kind.clone(), route.via.clone(), optional(route.mtu)]
     };
     or_none(routes.len(), "routes", || grid(&["PREFIX", "KIND", "VIA", ">MTU"], routes.iter().map(row)))
+}
+
+/// A line for each network, and one for an interface that has none.
+fn show_gateways(gateways: &[GatewayView]) -> String {
+    let rows = |gateway: &GatewayView| {
+        let state = if gateway.ifindex.is_some() { gateway.mtu.to_string() } else { "missing".to_owned() };
+        let policy = gateway.host_endpoint.as_ref().map(|name| {
+            format!("{name} in {} out {}", abridged(&gateway.ingress), abridged(&gateway.egress))
+        });
+        let (name, policy) = (gateway.name.clone(), optional(policy));
+        let row = |prefix: &str, hops: String, announced: &str| {
+            vec![name.clone(), state.clone(), prefix.to_owned(), hops, announced.to_owned(), policy.clone()]
+        };
+        let hops =
+            |hops: &[std::net::IpAddr]| if hops.is_empty() { "on link".to_owned() } else { listed(hops) };
+        let networks = gateway.networks.iter();
+        let rows: Vec<_> =
+            networks.map(|net| row(&net.prefix, hops(&net.next_hops), &net.announced)).collect();
+        if rows.is_empty() { vec![row("-", "-".into(), "-")] } else { rows }
+    };
+    or_none(gateways.len(), "gateways", || {
+        let columns = ["INTERFACE", ">MTU", "NETWORK", "NEXT-HOPS", "ANNOUNCED", "HOST-ENDPOINT"];
+        grid(&columns, gateways.iter().flat_map(rows))
+    })
 }
 
 fn show_vteps(vteps: &[VtepView]) -> String {

@@ -21,26 +21,29 @@ pub use render::text;
 /// What a packet would experience, stage by stage: nothing is sent, and nothing of the daemon is touched. Exit status
 /// 0: it gets through, 1: it does not, 2: no answer
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("sender").args(["from", "host", "vxlan_from", "direct"]).multiple(true).required(true))]
+#[command(group = ArgGroup::new("sender").args(["from", "host", "vxlan_from", "direct", "from_gateway"]).multiple(true).required(true))]
 pub struct Trace {
     /// Who sends it: a workload of this node (endpoint name, namespace/pod, pod, address or interface); with --host,
-    /// --vxlan-from and --direct the source address
+    /// --vxlan-from, --direct and --from-gateway the source address
     #[arg(long, value_name = "WHO")]
     pub from: Option<String>,
     /// This host's own IP stack sends it
-    #[arg(long, conflicts_with_all = ["vxlan_from", "direct"])]
+    #[arg(long, conflicts_with_all = ["vxlan_from", "direct", "from_gateway"])]
     pub host: bool,
     /// It arrives in the tunnel from the node with this address; --from is its inner source
-    #[arg(long, value_name = "NODE", requires = "from", conflicts_with = "direct")]
+    #[arg(long, value_name = "NODE", requires = "from", conflicts_with_all = ["direct", "from_gateway"])]
     pub vxlan_from: Option<IpAddr>,
     /// With --vxlan-from: another network identifier than ours
     #[arg(long, value_name = "N", requires = "vxlan_from")]
     pub vni: Option<u32>,
     /// It arrives on the underlay without a tunnel, from a peer with direct routing
-    #[arg(long, requires = "from")]
+    #[arg(long, requires = "from", conflicts_with = "from_gateway")]
     pub direct: bool,
+    /// It arrives from a host behind this gateway interface
+    #[arg(long, value_name = "INTERFACE", requires = "from")]
+    pub from_gateway: Option<String>,
     /// Another source address than that of the workload that sends it
-    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["host", "vxlan_from", "direct"])]
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["host", "vxlan_from", "direct", "from_gateway"])]
     pub source: Option<IpAddr>,
     /// Where to: WHERE:PORT/tcp, /udp or /sctp, WHERE/icmp[:TYPE[:CODE]], WHERE/NUMBER for other protocols. WHERE is an
     /// address ([address] of IPv6 before a port) or a workload of this node
@@ -102,7 +105,9 @@ pub struct Target {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum UsageError {
     /// `--from` is the source address here.
-    #[error("--from {0:?} is no address, which it has to be with --host, --vxlan-from and --direct")]
+    #[error(
+        "--from {0:?} is no address, which it has to be with --host, --vxlan-from, --direct and --from-gateway"
+    )]
     NoAddress(String),
     /// `--tcp-flags` with another protocol.
     #[error("--tcp-flags are of no use without tcp in --to")]
@@ -171,6 +176,9 @@ impl Trace {
             (_, Some(node)) => (From::Vxlan { node, vni: self.vni }, address()?),
             _ if self.host => (From::Host, address()?),
             _ if self.direct => (From::Direct, address()?),
+            _ if self.from_gateway.is_some() => {
+                (From::Gateway(self.from_gateway.clone().unwrap_or_default()), address()?)
+            }
             (from, None) => (From::Workload(from.clone().unwrap_or_default()), self.source),
         };
         Ok(Question {

@@ -1,4 +1,4 @@
-use canal::observe::protocol::{LeaseView, ReasonView, RuleView};
+use canal::observe::protocol::{BehindView, LeaseView, ReasonView, RuleView};
 
 use super::*;
 
@@ -81,6 +81,47 @@ PREFIX       KIND  VIA                  MTU
         "\
 OUTER      MAC                OWNS          MTU  PATH-MTU
 192.0.2.2  02:00:00:00:00:02  10.1.2.0/24  1300      1300
+"
+    );
+}
+
+#[test]
+fn gateways_show_what_is_behind_them() {
+    let behind = |prefix: &str, hops: &[&str], announced: &str| BehindView {
+        prefix: prefix.into(),
+        next_hops: hops.iter().map(|hop| hop.parse().unwrap()).collect(),
+        announced: announced.into(),
+    };
+    let gateways = vec![
+        GatewayView {
+            name: "eth1".into(),
+            ifindex: Some(7),
+            mtu: 1500,
+            networks: vec![
+                behind("172.16.1.0/24", &[], "yes"),
+                behind("172.20.0.0/16", &["172.16.1.11", "172.16.1.12"], "no"),
+            ],
+            host_endpoint: Some("edge".into()),
+            ingress: vec!["in".into()],
+            egress: vec![],
+        },
+        GatewayView {
+            name: "eth2".into(),
+            ifindex: None,
+            mtu: 0,
+            networks: vec![],
+            host_endpoint: None,
+            ingress: vec![],
+            egress: vec![],
+        },
+    ];
+    assert_eq!(
+        one(Reply::Gateways(gateways)),
+        "\
+INTERFACE      MTU  NETWORK        NEXT-HOPS                ANNOUNCED  HOST-ENDPOINT
+eth1          1500  172.16.1.0/24  on link                  yes        edge in in out -
+eth1          1500  172.20.0.0/16  172.16.1.11,172.16.1.12  no         edge in in out -
+eth2       missing  -              -                        -          -
 "
     );
 }

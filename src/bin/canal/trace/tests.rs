@@ -56,6 +56,9 @@ fn senders_are_workloads_the_host_or_other_nodes() {
     let node = "192.0.2.2".parse().unwrap();
     assert_eq!(question.from, From::Vxlan { node, vni: Some(7) });
     assert_eq!(question.source, Some("10.1.2.3".parse().unwrap()));
+    let question = parse(&format!("--from-gateway eth1 --from 172.16.1.2 {udp}")).unwrap();
+    assert_eq!(question.from, From::Gateway("eth1".into()));
+    assert_eq!(question.source, Some("172.16.1.2".parse().unwrap()));
     assert_eq!(parse(&format!("--direct --from 10.1.2.3 {udp}")).unwrap().from, From::Direct);
     for wrong in [
         "",

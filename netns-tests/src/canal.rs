@@ -18,13 +18,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything `canal show` can be asked for.
-const SHOWN: [&str; 14] = [
+const SHOWN: [&str; 15] = [
     "ports",
     "endpoints",
     "policies",
     "profiles",
     "ipsets",
     "routes",
+    "gateways",
     "vteps",
     "fdb",
     "flows",

@@ -2,14 +2,21 @@
 
 use anyhow::{Context, Result, ensure};
 use netns_tests::behind::{Far, Link, Plain, address_v4, address_v6};
+use netns_tests::calico::{Kind, Resource, namespace_profile};
 use netns_tests::overlay::exchange_one_way;
-use netns_tests::traffic::{Ping, Transfer, tcp};
-use netns_tests::{CanalOptions, Network, Overlay, Pod, Role, Shape, Topology, wait};
-use std::net::IpAddr;
+use netns_tests::traffic::{Ping, Service, Transfer, tcp, tcp_connects};
+use netns_tests::{
+    Canal, CanalOptions, Etcd, Netns, Network, Overlay, Pod, Role, Shape, Store, Topology, flannel, wait,
+};
+use serde_json::{Value, json};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Replies between a pod and a host behind its node's gateway cross one router.
 const NEAR_TTL: u8 = 63;
+
+/// Those to a pod of another node cross that node, too.
+const FAR_TTL: u8 = 62;
 
 /// A dual-stack canal node with a gateway interface, `eth1`, and one host behind it.
 struct Site<'t> {
@@ -180,7 +187,7 @@ fn an_interface_that_goes_and_comes_back_is_taken_up_again() -> Result<()> {
 /// Packets that `far` has received by the router with this number.
 fn received_by(far: &Far, number: u8) -> Result<u64> {
     let text = far.ns.run(&["ip", "-s", "-j", "link", "show", "dev", &Far::interface(number)])?;
-    let links: serde_json::Value = serde_json::from_str(&text)?;
+    let links: Value = serde_json::from_str(&text)?;
     links[0]["stats64"]["rx"]["packets"].as_u64().context("no counter of received packets")
 }
 
@@ -235,5 +242,164 @@ fn flows_are_spread_over_routers_and_keep_theirs() -> Result<()> {
     })?;
     streams.iter().try_for_each(|stream| stream.expect_progress(100_000, wait::SOON))?;
     streams.into_iter().try_for_each(|stream| stream.finish(wait::SOON).map(drop))?;
+    topology.pass()
+}
+
+/// Policy of the host endpoint that stands for `eth1`, by its label.
+fn forward_policy(name: &str, order: u32, spec: Value) -> Resource {
+    let mut all = json!({"selector": "role == 'edge'", "order": order, "applyOnForward": true});
+    for (key, value) in spec.as_object().into_iter().flatten() {
+        all[key] = value.clone();
+    }
+    Resource::global(Kind::GlobalNetworkPolicy, &format!("default.{name}"), all)
+}
+
+fn expect(when: &str, from: &Netns, to: SocketAddr, passes: bool) -> Result<()> {
+    let what = format!("{when}: TCP {} -> {to} passes={passes}", from.name());
+    wait::until(&what, wait::SOON, || Ok(tcp_connects(from, to)? == passes))?;
+    ensure!(tcp_connects(from, to)? == passes, "{what}, but not the second time");
+    Ok(())
+}
+
+#[test]
+fn policy_of_the_interfaces_host_endpoint_judges_both_ways() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(1))?;
+    let site = Site::build(&topology, &[], &[])?;
+    let (etcd, pod, plain) = (&site.overlay.store, site.overlay.pod(0), &site.plain);
+    namespace_profile().put(etcd)?;
+    let mut services = Vec::new();
+    for port in [8080, 9090] {
+        services.push(Service::start(&pod.ns, pod.v4.into(), port)?);
+        services.push(Service::start(&plain.ns, plain.v4.into(), port)?);
+    }
+    let (inward, outward) =
+        (|port| SocketAddr::new(pod.v4.into(), port), |port| SocketAddr::new(plain.v4.into(), port));
+    let host = json!({"node": "node0", "interfaceName": "eth1", "expectedIPs": [], "profiles": []});
+    let host = Resource::global(Kind::HostEndpoint, "edge", host).labelled(json!({"role": "edge"}));
+    host.put(etcd)?;
+    // A host endpoint without policy for what is forwarded lets it pass.
+    wait::until("the host endpoint is known", wait::SOON, || {
+        Ok(site.overlay.canal(0).show("gateways")?.to_string().contains("\"edge\""))
+    })?;
+    expect("no policy", &plain.ns, inward(8080), true)?;
+    expect("no policy", &pod.ns, outward(8080), true)?;
+    let tcp = |port: u16| json!([{"action": "Allow", "protocol": "TCP", "destination": {"ports": [port]}}]);
+    let both = json!({"types": ["Ingress", "Egress"], "ingress": tcp(8080), "egress": tcp(9090)});
+    forward_policy("edge", 10, both).put(etcd)?;
+    expect("policy", &plain.ns, inward(9090), false)?;
+    expect("policy", &plain.ns, inward(8080), true)?;
+    expect("policy", &pod.ns, outward(8080), false)?;
+    expect("policy", &pod.ns, outward(9090), true)?;
+    site.overlay
+        .canal(0)
+        .expect_drops(&["gateway_denied_ingress"], 1, || tcp_connects(&plain.ns, inward(9090)).map(drop))?;
+    site.overlay
+        .canal(0)
+        .expect_drops(&["gateway_denied_egress"], 1, || tcp_connects(&pod.ns, outward(8080)).map(drop))?;
+    // The host's own services on the interface are not canal's to judge.
+    let own = Service::start(&topology.hosts[0].ns, address_v4(1, 1).into(), 9090)?;
+    expect("the host itself", &plain.ns, SocketAddr::new(address_v4(1, 1).into(), 9090), true)?;
+    drop(own);
+    host.delete(etcd)?;
+    expect("no host endpoint", &plain.ns, inward(9090), true)?;
+    expect("no host endpoint", &pod.ns, outward(8080), true)?;
+    topology.pass()
+}
+
+#[test]
+fn labels_of_a_network_set_stand_for_hosts_behind_a_gateway_and_change_under_traffic() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(1))?;
+    let site = Site::build(&topology, &[], &[])?;
+    let (etcd, pod, plain) = (&site.overlay.store, site.overlay.pod(0), &site.plain);
+    namespace_profile().put(etcd)?;
+    let to = SocketAddr::new(pod.v4.into(), 8080);
+    let _service = Service::start(&pod.ns, pod.v4.into(), 8080)?;
+    let set = |nets: Value| {
+        Resource::global(Kind::GlobalNetworkSet, "friends", json!({"nets": nets}))
+            .labelled(json!({"trust": "yes"}))
+    };
+    set(json!(["172.16.1.0/24"])).put(etcd)?;
+    let friends = json!([{"action": "Allow", "source": {"selector": "trust == 'yes'"}}]);
+    let spec = json!({"selector": "all()", "types": ["Ingress"], "ingress": friends});
+    Resource::global(Kind::GlobalNetworkPolicy, "default.friends", spec).put(etcd)?;
+    wait::until("the policy is enforced", wait::SOON, || {
+        Ok(site.overlay.canal(0).show("policies")?.to_string().contains("default.friends"))
+    })?;
+    expect("a friend", &plain.ns, to, true)?;
+    let stream = Transfer::endless(&plain.ns, &pod.ns, pod.v4.into(), 500_000)?;
+    stream.expect_progress(100_000, wait::SOON)?;
+    set(json!(["172.16.1.77/32"])).put(etcd)?;
+    expect("a friend no more", &plain.ns, to, false)?;
+    stream.expect_progress(100_000, wait::SOON)?;
+    set(json!(["172.16.1.2/32"])).put(etcd)?;
+    expect("a friend again", &plain.ns, to, true)?;
+    stream.expect_progress(100_000, wait::SOON)?;
+    stream.finish(wait::SOON)?;
+    topology.pass()
+}
+
+#[test]
+fn other_nodes_send_to_announced_networks_through_this_one() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(3))?;
+    let mut site = Site::build(&topology, &[Role::Kernel, Role::canal()], &["--gateway-announce"])?;
+    let leases = |site: &Site<'_>| -> Result<Vec<String>> {
+        Ok(site.overlay.store.raw_leases()?.into_iter().map(|(key, _)| key).collect())
+    };
+    let key = format!("{}-24&{}-64", address_v4(1, 0), address_v6(1, 0));
+    wait::until("the network is announced", wait::SOON, || Ok(leases(&site)?.contains(&key)))?;
+    // It says of the node what its own lease says.
+    let values: Vec<String> = site
+        .overlay
+        .store
+        .raw_leases()?
+        .into_iter()
+        .filter(|(_, value)| value.contains(&topology.hosts[0].v4.to_string()))
+        .map(|(_, value)| value)
+        .collect();
+    ensure!(values.len() == 2 && values[0] == values[1], "{values:?}");
+    site.overlay.sync()?;
+    for index in [1, 2] {
+        let pod = site.overlay.pod(index);
+        site.wait_talking(pod)?;
+        exchange(pod, &site.plain, FAR_TTL)?;
+    }
+    // The nodes themselves, kernel and canal.
+    for index in [1, 2] {
+        Ping::to(site.plain.v4).expect_all(&topology.hosts[index].ns)?;
+    }
+    // A clean stop takes it back.
+    site.overlay.canal_mut(0).terminate()?;
+    ensure!(!leases(&site)?.contains(&key), "{:?}", leases(&site)?);
+    ensure!(leases(&site)?.len() == 3, "the node's own lease stays: {:?}", leases(&site)?);
+    site.overlay.canal_mut(0).restart()?;
+    wait::until("the network is announced again", wait::SOON, || Ok(leases(&site)?.contains(&key)))?;
+    // A network that goes is announced no longer.
+    topology.hosts[0].ns.ip("addr flush dev eth1")?;
+    wait::until("the network is no longer announced", wait::SOON, || Ok(!leases(&site)?.contains(&key)))?;
+    topology.pass()
+}
+
+#[test]
+fn a_network_that_another_node_has_a_lease_of_is_not_announced_and_said_so() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(1))?;
+    let link = Link::new(&topology, &topology.hosts[0], 1)?;
+    let plain = link.host(2)?;
+    let etcd = Etcd::start(&topology)?;
+    let key = format!("{}-24&{}-64", address_v4(1, 0), address_v6(1, 0));
+    let theirs = r#"{"PublicIP":"192.168.77.99","PublicIPv6":"fd77::99","BackendType":"vxlan"}"#;
+    etcd.put_lease(&key, theirs)?;
+    let options = CanalOptions::with(&["--gateway-iface", "eth1", "--gateway-announce"]);
+    let network = Network { dual: true, ..Network::default() };
+    etcd.set_net_conf(&flannel::net_conf(true, &network.backend))?;
+    let mut canal = Canal::prepare(&topology, 0, &etcd, options)?;
+    canal.launch()?;
+    wait::until("the daemon says so", wait::SOON, || {
+        let (code, text) = canal.status_text()?;
+        Ok(code == Some(1) && text.contains("is not announced: the node 192.168.77.99 has a lease of it"))
+    })?;
+    canal.terminate()?;
+    let kept = etcd.raw_leases()?.into_iter().find(|(there, _)| *there == key);
+    ensure!(kept.is_some_and(|(_, value)| value == theirs), "another node's lease is left alone");
+    drop(plain);
     topology.pass()
 }

@@ -1,7 +1,9 @@
 //! Nothing else is touched: firewalls, sysctls, routes, links and addresses before, during and after.
 
 use anyhow::{Result, ensure};
+use netns_tests::behind::Link;
 use netns_tests::fingerprint::{Fingerprint, Owned};
+use netns_tests::overlay::wait_reachable;
 use netns_tests::topology::Host;
 use netns_tests::{Canal, CanalOptions, Network, Overlay, Role, Shape, Topology, wait};
 
@@ -28,17 +30,23 @@ fn untouched_over(port: &str, end: fn(&mut Canal<'_>) -> Result<()>) -> Result<(
     let topology = Topology::build(&Shape::hosts(2))?;
     let host = &topology.hosts[0];
     foreign_configuration(host)?;
+    let link = Link::new(&topology, host, 1)?;
+    let plain = link.host(2)?;
     let empty = Fingerprint::of(&host.ns)?;
-    let options = CanalOptions { port: port.to_owned(), ..CanalOptions::default() };
+    let words = ["--gateway-iface", "eth1", "--gateway-announce"];
+    let options = CanalOptions { port: port.to_owned(), ..CanalOptions::with(&words) };
     let network = Network { dual: true, ..Network::default() };
     let mut overlay = Overlay::start(&topology, &network, &[Role::Canal(options), Role::Kernel])?;
     overlay.exchange(overlay.pod(0), overlay.pod(1), 62)?;
+    for to in plain.addresses() {
+        wait_reachable(overlay.pod(0), to)?;
+    }
 
     let veth = overlay.pod(0).interface.clone();
     let during = Fingerprint::of(&host.ns)?;
     // The pod's own veth is the test's, not canal's: its lines are expected besides canal's.
     let difference: Vec<String> = empty
-        .difference(&during, &Owned::by_canal(&[&veth]))
+        .difference(&during, &Owned::by_canal(&[&veth, "eth1"]))
         .into_iter()
         .filter(|line| !line.contains(&veth))
         .collect();

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use canal_dataplane::port::IfIndex;
@@ -59,6 +60,8 @@ pub struct EdgeReport {
     pub workloads: BTreeSet<IfIndex>,
     /// What could not be done, one sentence each. The rest of the plan is in force all the same.
     pub failed: Vec<EdgeFailure>,
+    /// Nothing failed for it, but the same plan may be carried out in a better way after this time.
+    pub again: Option<Duration>,
 }
 
 /// One part of a plan that could not be carried out.
@@ -81,7 +84,8 @@ pub struct EdgeError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 /// index is in the next plan.
 #[async_trait]
 pub trait Edge: Send {
-    /// Makes `plan` true. Called with every change and, after a failure, again with the same plan.
+    /// Makes `plan` true. Called with every change and, after a failure or where the report asks for it, again with the same
+    /// plan.
     ///
     /// # Errors
     /// [`EdgeError`] when nothing could be done; single failures are in the report.

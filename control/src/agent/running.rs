@@ -493,9 +493,11 @@ impl Running {
         if steering.applied.as_ref() == Some(&plan) && !again {
             return;
         }
+        let mut better = None;
         match self.agent.edge.apply(&plan).await {
-            Ok(EdgeReport { workloads, failed }) => {
+            Ok(EdgeReport { workloads, failed, again }) => {
                 steering.workloads = workloads;
+                better = again;
                 steering.underlay_works = !failed.iter().any(|failure| failure.underlay);
                 let name = |ifindex| {
                     let view = self.views.borrow();
@@ -511,7 +513,8 @@ impl Running {
         for trouble in &steering.trouble {
             tracing::warn!("steering: {trouble}");
         }
-        steering.retry_at = (!steering.trouble.is_empty()).then(|| Instant::now() + RETRY);
+        let wait = if steering.trouble.is_empty() { better } else { Some(RETRY) };
+        steering.retry_at = wait.map(|wait| Instant::now() + wait);
         steering.applied = Some(plan);
     }
 

@@ -171,6 +171,24 @@ async fn steering_that_fails_is_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_edge_that_may_do_better_later_is_given_the_same_plan_again() {
+    let world = World::with_config(VXLAN).await;
+    world.edge.lock().unwrap().again = Some(Duration::from_secs(60));
+    let mut node = world.start();
+    node.until_ready().await;
+    let plans = || world.edge.lock().unwrap().plans.len();
+    let tries = plans();
+    world.pass(Duration::from_secs(600)).await;
+    assert!((tries + 8..=tries + 10).contains(&plans()), "{} after {tries}", plans());
+    assert_eq!(node.codes(), Vec::<&str>::new(), "nothing is wrong");
+    world.edge.lock().unwrap().again = None;
+    world.pass(Duration::from_secs(60)).await;
+    let tries = plans();
+    world.pass(Duration::from_secs(600)).await;
+    assert_eq!(plans(), tries, "it has found it");
+}
+
+#[tokio::test(start_paused = true)]
 async fn our_device_is_put_right_again() {
     let world = World::with_config(VXLAN).await;
     let mut node = world.start();

@@ -113,6 +113,7 @@ struct Notes {
     seen: Vec<(u64, bool)>,
     refuse: bool,
     fail_underlay: bool,
+    again: Option<Duration>,
 }
 
 struct FakeEdge {
@@ -133,7 +134,7 @@ impl Edge for FakeEdge {
         }
         let failure = EdgeFailure { ifindex: 2, underlay: true, why: "busy".into() };
         let failed = if notes.fail_underlay { vec![failure] } else { vec![] };
-        Ok(EdgeReport { workloads: plan.workloads.clone(), failed })
+        Ok(EdgeReport { workloads: plan.workloads.clone(), failed, again: notes.again })
     }
 }
 

@@ -23,7 +23,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::config::Config;
 use crate::config::datastore::OpenError;
-use crate::edge::{KernelEdge, chain};
+use crate::edge::{EdgeOptions, KernelEdge, chain};
 use crate::instance::{Instance, InstanceError};
 use crate::logging::Volume;
 use crate::observe::inspector::Inspector;
@@ -123,11 +123,15 @@ pub fn run(config: &Config, volume: Volume) -> Result<(), DaemonError> {
     let edge = KernelEdge::new(
         ports.steering,
         Arc::clone(&handles),
-        config.port,
+        EdgeOptions {
+            port: config.port.clone(),
+            abilities: ports.device.abilities,
+            busy_poll: config.busy_poll,
+            dont_fragment: config.settings.outer_df,
+            seed,
+        },
         chosen.clone(),
         ports.second,
-        config.settings.outer_df,
-        seed,
     );
     let outcome = Control::start(config, edge, publisher, &ended).and_then(|control| {
         let inspector = Inspector {

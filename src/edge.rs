@@ -3,19 +3,22 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use canal_control::edge::{Edge, EdgeError, EdgeFailure, EdgePlan, EdgeReport, UnderlayPlan};
 use canal_dataplane::net::HashSeed;
 use canal_dataplane::port::IfIndex;
 use canal_io::bpf::{Hook, Steering, SteeringError, Underlay, Whose};
+use canal_io::tun::TapAbilities;
 use canal_io::udp::{UdpConfig, UdpError, UdpPort, UdpReceiver, overlay_mtu};
-use canal_io::xdp::{XdpConfig, XdpDevice, XdpError};
+use canal_io::xdp::XdpConfig;
 use ipnetwork::IpNetwork;
 
-use crate::config::PortChoice;
-use crate::ports::{Chosen, ChosenPort, TakenOver, UnderlayPort};
-use crate::worker_thread::{self, Order, Stuck, WorkerHandle};
+use crate::config::{PortChoice, PortChoices};
+use crate::ports::{Chosen, ChosenPort, PortError, UnderlayPort, choose};
+use crate::wires::Wires;
+use crate::worker_thread::{Order, Stuck, WorkerHandle};
 
 /// The worker whose sockets catch outer fragments: they are few, and any worker may handle them.
 const STRAYS: usize = 0;
@@ -29,18 +32,32 @@ struct Bound {
     mtu: u32,
 }
 
+/// How it is to be done.
+#[derive(Clone, Debug)]
+pub struct EdgeOptions {
+    /// The port of each interface.
+    pub port: PortChoices,
+    /// What the TAP device takes.
+    pub abilities: TapAbilities,
+    /// For how long AF_XDP sockets keep the kernel polling.
+    pub busy_poll: Option<Duration>,
+    /// DF in outer IPv4 headers.
+    pub dont_fragment: bool,
+    /// Keys of the flow hashes.
+    pub seed: HashSeed,
+}
+
 /// The kernel ports as the control side sees them.
 pub struct KernelEdge {
     steering: Steering,
     workers: Arc<[WorkerHandle]>,
-    choice: PortChoice,
+    options: EdgeOptions,
     chosen: ChosenPort,
     /// The port to use where AF_XDP cannot be.
     second: Chosen,
-    dont_fragment: bool,
-    seed: HashSeed,
-    /// The interface that AF_XDP has taken over, and how.
-    xdp: Option<(XdpConfig, XdpDevice)>,
+    /// An interface that cannot be steered, and why: sockets carry the underlay there.
+    unsteerable: Option<(IfIndex, String)>,
+    wires: Wires,
     /// What the sockets of the workers are bound to.
     sockets: Option<Bound>,
 }
@@ -49,11 +66,11 @@ pub struct KernelEdge {
 #[derive(Debug, thiserror::Error)]
 enum UnderlayError {
     #[error(transparent)]
+    Port(#[from] PortError),
+    #[error(transparent)]
     Steering(#[from] SteeringError),
     #[error(transparent)]
     Udp(#[from] UdpError),
-    #[error(transparent)]
-    Xdp(#[from] XdpError),
     #[error(transparent)]
     Stuck(#[from] Stuck),
 }
@@ -63,13 +80,12 @@ impl KernelEdge {
     pub fn new(
         steering: Steering,
         workers: Arc<[WorkerHandle]>,
-        choice: PortChoice,
+        options: EdgeOptions,
         chosen: ChosenPort,
         second: Chosen,
-        dont_fragment: bool,
-        seed: HashSeed,
     ) -> Self {
-        Self { steering, workers, choice, chosen, second, dont_fragment, seed, xdp: None, sockets: None }
+        let wires = Wires::new(Arc::clone(&workers));
+        Self { steering, workers, options, chosen, second, unsteerable: None, wires, sockets: None }
     }
 
     fn workloads(&mut self, wanted: &BTreeSet<IfIndex>, report: &mut EdgeReport) {
@@ -115,7 +131,7 @@ impl KernelEdge {
     fn underlay(&mut self, plan: Option<&UnderlayPlan>) -> Result<(), UnderlayError> {
         let Some(plan) = plan else {
             self.steering.set_underlay(None)?;
-            self.leave()?;
+            self.wires.apply(&[])?;
             return self.close_sockets();
         };
         let bound = plan.port.map(|port| Bound {
@@ -124,100 +140,64 @@ impl KernelEdge {
             port,
             mtu: overlay_mtu(plan.mtu, plan.v6.is_some()),
         });
-        match self.chosen.get().port {
+        match self.pick(plan, bound)? {
             UnderlayPort::Udp => {
                 // Peers with direct routing send plain packets; they come through the TAP device all the same.
                 self.steering.set_underlay(Some(steered(plan, false)))?;
                 self.open_sockets(bound)
             }
-            UnderlayPort::Tap => {
+            // What the XDP program leaves to the kernel comes as it does without one.
+            UnderlayPort::Tap | UnderlayPort::AfXdp => {
                 if let Err(error) = self.steering.set_underlay(Some(steered(plan, true))) {
                     return self.fall_back(plan, bound, error);
                 }
                 self.catch_strays(bound)
             }
-            UnderlayPort::AfXdp => {
-                if let Err(error) = self.steering.set_underlay(Some(steered(plan, true))) {
-                    return self.fall_back(plan, bound, error);
-                }
-                // What the XDP program leaves to the kernel comes as it does beside the TAP port.
-                self.catch_strays(bound)?;
-                match self.take_over(plan, bound) {
-                    Err(UnderlayError::Xdp(error)) => self.do_without_xdp(plan, &error),
-                    result => result,
-                }
-            }
         }
     }
 
-    /// Has AF_XDP take the interface over, or tells it what is ours there now.
-    fn take_over(&mut self, plan: &UnderlayPlan, bound: Option<Bound>) -> Result<(), UnderlayError> {
-        let Some(to) = bound else { return self.leave() };
-        let config = XdpConfig {
+    /// Has AF_XDP take the interface over if it is to, and says what carries the underlay.
+    fn pick(&mut self, plan: &UnderlayPlan, bound: Option<Bound>) -> Result<UnderlayPort, UnderlayError> {
+        if self.unsteerable.as_ref().is_some_and(|(ifindex, _)| *ifindex != plan.ifindex) {
+            self.unsteerable = None;
+        }
+        let first = choose(self.options.port.of(&plan.name), self.options.abilities)?;
+        let wanted = bound.filter(|_| first.port == UnderlayPort::AfXdp && self.unsteerable.is_none());
+        let wanted: Vec<_> = wanted.map(|bound| self.xdp_config(plan, bound)).into_iter().collect();
+        self.wires.apply(&wanted)?;
+        let chosen = match (&self.unsteerable, self.wires.refusal(plan.ifindex)) {
+            (Some((_, why)), _) => Chosen { port: UnderlayPort::Udp, why: why.clone(), ..first },
+            (None, Some(why)) => {
+                let why = format!("AF_XDP cannot have {}: {why}", plan.name);
+                Chosen { why, ..self.second.clone() }
+            }
+            (None, None) => first,
+        };
+        let before = self.chosen.get();
+        if before.port != chosen.port {
+            tracing::warn!(port = chosen.port.name(), why = chosen.why, "underlay port changed");
+            // A socket for fragments is in the way of sockets for everything.
+            self.close_sockets()?;
+        }
+        let udp = before.udp.filter(|_| before.port == chosen.port);
+        let port = chosen.port;
+        self.chosen.set(Chosen { udp, xdp: self.wires.taken_over(), ..chosen });
+        Ok(port)
+    }
+
+    fn xdp_config(&self, plan: &UnderlayPlan, bound: Bound) -> XdpConfig {
+        XdpConfig {
             ifindex: plan.ifindex,
             name: plan.name.clone(),
-            vtep_v4: to.v4,
-            vtep_v6: to.v6,
-            vxlan_port: to.port,
+            vtep_v4: bound.v4,
+            vtep_v6: bound.v6,
+            vxlan_port: bound.port,
             mtu: plan.mtu,
-            overlay_mtu: to.mtu,
+            overlay_mtu: bound.mtu,
             workers: self.workers.len(),
             forbid_native: false,
-        };
-        if let Some((there, device)) = &mut self.xdp
-            && (there.ifindex, there.mtu, there.overlay_mtu)
-                == (config.ifindex, config.mtu, config.overlay_mtu)
-        {
-            if *there != config {
-                device.take(&config)?;
-                *there = config;
-            }
-            return Ok(());
+            busy_poll: self.options.busy_poll,
         }
-        self.close_xdp_ports()?;
-        let leftover = self.xdp.take().and_then(|(_, device)| device.close());
-        let (device, ports) = XdpDevice::open(&config, leftover)?;
-        let abilities = device.abilities().clone();
-        tracing::info!(interface = config.name, ?abilities, "AF_XDP has taken the interface over");
-        if ports.iter().any(Option::is_none) {
-            let queues = abilities.queues;
-            tracing::info!(queues, "workers without a queue of their own send through the TAP device");
-        }
-        let xdp = Some(TakenOver { interface: config.name.clone(), abilities });
-        self.chosen.set(Chosen { xdp, ..self.chosen.get() });
-        // Kept before anything can fail: dropped, it leaves the interface.
-        self.xdp = Some((config, device));
-        for (worker, port) in self.workers.iter().zip(ports) {
-            worker.order(Order::Underlay(port.map(|port| worker_thread::Underlay::Xdp(Box::new(port)))))?;
-        }
-        Ok(())
-    }
-
-    /// Gives back the interface that AF_XDP has.
-    fn leave(&mut self) -> Result<(), UnderlayError> {
-        let closed = self.close_xdp_ports();
-        if self.xdp.take().is_some() {
-            self.chosen.set(Chosen { xdp: None, ..self.chosen.get() });
-        }
-        Ok(closed?)
-    }
-
-    fn close_xdp_ports(&self) -> Result<(), Stuck> {
-        if self.xdp.is_none() {
-            return Ok(());
-        }
-        self.workers.iter().try_for_each(|worker| worker.order(Order::Underlay(None)))
-    }
-
-    /// The port that `auto` would have taken carries the underlay, and says why.
-    fn do_without_xdp(&mut self, plan: &UnderlayPlan, error: &XdpError) -> Result<(), UnderlayError> {
-        let why = format!("AF_XDP cannot have {}: {}", plan.name, chain(error));
-        let second = Chosen { why, ..self.second.clone() };
-        tracing::warn!(port = second.port.name(), why = second.why, "underlay port changed");
-        // A socket for fragments is in the way of sockets for everything.
-        self.close_sockets()?;
-        self.chosen.set(second);
-        self.underlay(Some(plan))
     }
 
     /// Without `--port tap` an interface that cannot be steered (no Ethernet, say) is no reason to give up.
@@ -227,14 +207,12 @@ impl KernelEdge {
         bound: Option<Bound>,
         error: SteeringError,
     ) -> Result<(), UnderlayError> {
-        if self.choice == PortChoice::Tap {
+        if self.options.port.of(&plan.name) == PortChoice::Tap {
             return Err(error.into());
         }
         let why = format!("{} cannot be steered: {}", plan.name, chain(&error));
-        tracing::warn!(port = "udp", why, "underlay port changed");
-        self.close_sockets()?;
-        self.leave()?;
-        self.chosen.set(Chosen { port: UnderlayPort::Udp, why, udp: None, xdp: None });
+        self.unsteerable = Some((plan.ifindex, why));
+        self.pick(plan, bound)?;
         self.open_sockets(bound)
     }
 
@@ -244,7 +222,8 @@ impl KernelEdge {
             return Ok(());
         }
         let Some(to) = bound else { return self.close_sockets() };
-        let (mtu, dont_fragment, seed) = (to.mtu, self.dont_fragment, Some(self.seed));
+        let (mtu, dont_fragment) = (to.mtu, self.options.dont_fragment);
+        let seed = Some(self.options.seed);
         let config = UdpConfig { mtu, dont_fragment, seed, ..UdpConfig::new(to.v4, to.v6, to.port) };
         // All or none: flows are spread over the sockets there are.
         let ports = self.workers.iter().map(|_| UdpPort::open(&config)).collect::<Result<Vec<_>, _>>()?;
@@ -258,7 +237,7 @@ impl KernelEdge {
             tracing::info!(port = to.port, v4 = ?to.v4, v6 = ?to.v6, abilities = ?port.abilities(), "UDP sockets open");
         }
         for (worker, port) in self.workers.iter().zip(ports) {
-            worker.order(Order::Underlay(Some(worker_thread::Underlay::Udp(Box::new(port)))))?;
+            worker.order(Order::Udp(Some(Box::new(port))))?;
         }
         self.sockets = bound;
         Ok(())
@@ -291,7 +270,7 @@ impl KernelEdge {
             return Ok(());
         }
         for worker in self.workers.iter() {
-            worker.order(Order::Underlay(None))?;
+            worker.order(Order::Udp(None))?;
             worker.order(Order::Strays(Vec::new()))?;
         }
         self.sockets = None;
@@ -311,6 +290,7 @@ impl Edge for KernelEdge {
                 None => return Err(EdgeError(Box::new(error))),
             }
         }
+        report.again = self.wires.again();
         Ok(report)
     }
 }

@@ -1,7 +1,7 @@
 //! Composition of canal: what the daemon `canal-fwd` and the operator's command `canal` are made of.
 //!
-//! In reading order: [`config`], [`daemon`] which starts and ends everything, [`ports`] and [`edge`] (the kernel's
-//! side), [`worker_thread`], [`depot`] and [`record_queue`] (the packet threads), [`supervise`] and [`instance`], [`observe`],
+//! In reading order: [`config`], [`daemon`] which starts and ends everything, [`ports`], [`edge`] and [`wires`] (the
+//! kernel's side), [`worker_thread`], [`depot`] and [`record_queue`] (the packet threads), [`supervise`] and [`instance`], [`observe`],
 //! [`trace`].
 
 pub mod config;
@@ -15,4 +15,5 @@ pub mod ports;
 pub mod record_queue;
 pub mod supervise;
 pub mod trace;
+pub mod wires;
 pub mod worker_thread;

@@ -9,6 +9,7 @@ use canal_io::udp::UdpAbilities;
 use canal_io::xdp::XdpAbilities;
 
 use crate::config::{Config, PortChoice};
+use crate::worker_thread::PortCounters;
 
 /// MTU of the TAP device until the lease says better: that of an overlay over plain Ethernet.
 const FIRST_MTU: u32 = 1450;
@@ -36,7 +37,7 @@ impl UnderlayPort {
 }
 
 /// Which underlay port is in use, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Chosen {
     /// The port.
     pub port: UnderlayPort,
@@ -44,17 +45,19 @@ pub struct Chosen {
     pub why: String,
     /// What the kernel does for the UDP sockets, once there are any.
     pub udp: Option<UdpAbilities>,
-    /// What became of the interface, once AF_XDP has taken it over.
-    pub xdp: Option<TakenOver>,
+    /// The interfaces that AF_XDP has.
+    pub xdp: Vec<TakenOver>,
 }
 
 /// An interface that AF_XDP has taken over.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct TakenOver {
     /// Its name.
     pub interface: String,
     /// How its packets get to us.
     pub abilities: XdpAbilities,
+    /// What the sockets of each worker count.
+    pub counters: Vec<Arc<PortCounters>>,
 }
 
 /// The underlay port in use: written by the edge, read by those who show it.
@@ -139,7 +142,8 @@ impl OpenPorts {
         let name = || config.device.clone();
         let (device, queues) =
             TapDevice::create(&tap).map_err(|source| PortError::Tap { device: name(), source })?;
-        let chosen = choose(config.port, device.abilities)?;
+        let first_guess = config.wanted.ifaces.first().map_or("", String::as_str);
+        let chosen = choose(config.port.of(first_guess), device.abilities)?;
         let second = choose(PortChoice::Auto, device.abilities)?;
         let steering = Steering::open(&device, &queues, seed, None)
             .map_err(|error| PortError::Steering { device: name(), source: Box::new(error) })?;
@@ -164,12 +168,15 @@ impl OpenPorts {
 }
 
 /// The underlay port for what was asked and what the kernel takes.
-fn choose(choice: PortChoice, abilities: TapAbilities) -> Result<Chosen, PortError> {
+///
+/// # Errors
+/// [`PortError::NoTunnelOffload`].
+pub fn choose(choice: PortChoice, abilities: TapAbilities) -> Result<Chosen, PortError> {
     let refused = match abilities.reason {
         Some(Shortfall::Kernel(error)) => error,
         Some(Shortfall::Forbidden) | None => 0,
     };
-    let chosen = |port, why: &str| Ok(Chosen { port, why: why.to_owned(), udp: None, xdp: None });
+    let chosen = |port, why: &str| Ok(Chosen { port, why: why.to_owned(), udp: None, xdp: Vec::new() });
     match (choice, abilities.tunnel_gso) {
         (PortChoice::Udp, _) => chosen(UnderlayPort::Udp, "asked for by --port udp"),
         (PortChoice::AfXdp, _) => chosen(UnderlayPort::AfXdp, "asked for by --port af-xdp"),

@@ -9,7 +9,7 @@ use canal_dataplane::counters::{Counter, Counters};
 use canal_dataplane::flow::{FlowId, Page, Quota};
 use canal_dataplane::limits::{BATCH, SUPER_FRAME_BUFFER};
 use canal_dataplane::net::HashSeed;
-use canal_dataplane::port::{Port, PortStats, Received};
+use canal_dataplane::port::{IfIndex, Port, PortStats, Received};
 use canal_dataplane::tables::Reader;
 use canal_dataplane::verdict::DropReason;
 use canal_dataplane::worker::{Ports, Worker, WorkerConfig};
@@ -18,7 +18,7 @@ use canal_io::mailbox::{Mailbox, mailboxes};
 use canal_io::tun::{TapDevice, TapPort, TapQueue};
 use canal_io::udp::{UdpPort, UdpReceiver};
 use canal_io::waiter::{Waiter, Wake};
-use canal_io::xdp::XdpPort;
+use canal_io::xdp::{Wire, XdpPort};
 use canal_io::{affinity, bpf::NextHops};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use tokio::sync::oneshot;
@@ -49,41 +49,14 @@ const PUBLISH_EVERY: u32 = 64;
 /// `AtomicU32` value for "not pinned".
 const NO_CORE: u32 = u32::MAX;
 
-/// A port to the underlay beside the TAP device.
-pub enum Underlay {
-    /// UDP sockets.
-    Udp(Box<UdpPort>),
-    /// AF_XDP sockets.
-    Xdp(Box<XdpPort>),
-}
-
-impl Underlay {
-    fn port(&mut self) -> &mut dyn Port {
-        match self {
-            Self::Udp(port) => &mut **port,
-            Self::Xdp(port) => &mut **port,
-        }
-    }
-
-    fn stats(&self) -> PortStats {
-        match self {
-            Self::Udp(port) => port.stats(),
-            Self::Xdp(port) => port.stats(),
-        }
-    }
-
-    fn watch(&self, waiter: &mut Waiter) {
-        match self {
-            Self::Udp(port) => port.sockets().for_each(|socket| watch(waiter, socket)),
-            Self::Xdp(port) => port.sockets().for_each(|socket| watch(waiter, socket)),
-        }
-    }
-}
-
 /// What a worker can be told.
 pub enum Order {
-    /// From now on, this is the way to the underlay (`None`: through the TAP device).
-    Underlay(Option<Underlay>),
+    /// From now on, these sockets are the way to the underlay (`None`: there are none).
+    Udp(Option<Box<UdpPort>>),
+    /// From now on, AF_XDP sockets carry an interface as well, and count there.
+    Attach(Box<Wire>, Arc<PortCounters>),
+    /// Close the AF_XDP sockets on this interface.
+    Detach(IfIndex),
     /// From now on, these sockets catch outer fragments.
     Strays(Vec<UdpReceiver>),
     /// Say which flows you have, a page at a time.
@@ -140,7 +113,7 @@ pub struct WorkerHandle {
     pub counters: Arc<Counters>,
     /// What its TAP queue counts.
     pub access: Arc<PortCounters>,
-    /// What its sockets to the underlay count; zero without any.
+    /// What its UDP sockets to the underlay count; zero without any.
     pub underlay: Arc<PortCounters>,
     core: Arc<AtomicU32>,
     orders: Sender<Order>,
@@ -236,7 +209,9 @@ impl Workers {
             let turn = Turn {
                 config,
                 access,
-                underlay: None,
+                udp: None,
+                xdp: None,
+                wire_counters: Vec::new(),
                 waiter,
                 mailbox,
                 tables: plan.tables.clone(),
@@ -286,7 +261,10 @@ impl Workers {
 struct Turn {
     config: WorkerConfig,
     access: TapPort,
-    underlay: Option<Underlay>,
+    udp: Option<Box<UdpPort>>,
+    xdp: Option<XdpPort>,
+    /// Where the sockets on each interface count.
+    wire_counters: Vec<(IfIndex, Arc<PortCounters>)>,
     waiter: Waiter,
     mailbox: Mailbox<Received>,
     tables: Reader,
@@ -340,7 +318,11 @@ impl Turn {
             let Some(handed) = self.mailbox.take() else { break };
             worker.accept(handed);
         }
-        let underlay = self.underlay.as_mut().map(Underlay::port);
+        let underlay = match (&mut self.xdp, &mut self.udp) {
+            (Some(xdp), _) => Some(xdp as &mut dyn Port),
+            (None, Some(udp)) => Some(&mut **udp as &mut dyn Port),
+            (None, None) => None,
+        };
         let mut ports = Ports { access: &mut self.access, underlay };
         let handled = worker.poll(self.tables.load(), coarse_ms(), &mut ports, handover);
         for (to, received) in handover.drain(..) {
@@ -355,22 +337,39 @@ impl Turn {
 
     fn publish(&self) {
         self.access_counters.publish(self.access.stats());
-        if let Some(underlay) = &self.underlay {
-            self.underlay_counters.publish(underlay.stats());
+        if let Some(udp) = &self.udp {
+            self.underlay_counters.publish(udp.stats());
+        }
+        for wire in self.xdp.iter().flat_map(XdpPort::wires) {
+            if let Some((_, counters)) = self.wire_counters.iter().find(|(of, _)| *of == wire.ifindex()) {
+                counters.publish(wire.stats());
+            }
         }
     }
 
     fn obey(&mut self, order: Order, worker: &Worker) -> std::ops::ControlFlow<()> {
         match order {
             Order::Stop => return std::ops::ControlFlow::Break(()),
-            Order::Underlay(port) => {
-                self.underlay = port;
-                if let Some(Underlay::Xdp(port)) = &mut self.underlay {
-                    port.set_detour(self.access.writer());
+            Order::Udp(port) => {
+                self.udp = port;
+                for socket in self.udp.iter().flat_map(|port| port.sockets()) {
+                    watch(&mut self.waiter, socket);
                 }
-                if let Some(port) = &self.underlay {
-                    port.watch(&mut self.waiter);
+            }
+            Order::Attach(wire, counters) => {
+                wire.sockets().for_each(|socket| watch(&mut self.waiter, socket));
+                self.wire_counters.push((wire.ifindex(), counters));
+                match &mut self.xdp {
+                    Some(port) if port.goes_with(&wire) => port.add(*wire),
+                    port => *port = Some(XdpPort::new(*wire, self.access.writer())),
                 }
+            }
+            Order::Detach(ifindex) => {
+                self.wire_counters.retain(|(of, _)| *of != ifindex);
+                if let Some(port) = &mut self.xdp {
+                    port.remove(ifindex);
+                }
+                self.xdp = self.xdp.take().filter(|port| !port.wires().is_empty());
             }
             Order::Strays(strays) => {
                 self.access.set_fallback(strays);

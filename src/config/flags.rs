@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
+use super::port::PortChoices;
+
 /// flannel's flags. Their variables start with `FLANNELD_`, those of all others with `CANAL_`.
 pub const FLANNEL_FLAGS: &[&str] = &[
     "etcd-endpoints",
@@ -136,9 +138,12 @@ pub enum LogLevel {
 #[derive(Clone, Debug, Parser)]
 #[command(name = "canal-fwd", disable_version_flag = true, args_override_self = true, max_term_width = 100)]
 pub struct Flags {
-    /// How encapsulated packets cross the underlay
-    #[arg(long, value_enum, default_value = "auto", help_heading = "Dataplane")]
-    pub port: PortChoice,
+    /// How packets get in and out: auto, tap, udp or af-xdp; for single interfaces: eth0=af-xdp,eth1=tap
+    #[arg(long, default_value = "auto", help_heading = "Dataplane")]
+    pub port: PortChoices,
+    /// Microseconds for which AF_XDP sockets keep the kernel polling their queues; 0 = interrupts do
+    #[arg(long, default_value_t = 0, help_heading = "Dataplane")]
+    pub busy_poll: u32,
     /// Packet threads, each pinned to a core [default: one per core, up to 4]
     #[arg(long, help_heading = "Dataplane")]
     pub workers: Option<u32>,

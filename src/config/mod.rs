@@ -7,6 +7,7 @@ pub mod argv;
 pub mod datastore;
 mod felix;
 pub mod flags;
+pub mod port;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -28,6 +29,7 @@ use clap::Parser;
 pub use datastore::{DatastoreChoice, DatastoreSettings};
 pub use flags::{DatastoreKind, LogFormat, LogLevel, PortChoice};
 use flags::{Dscp, EstablishedChoice, Flags, PolicyChoice, Switch};
+pub use port::PortChoices;
 
 use crate::observe::journal::LogPolicy;
 
@@ -40,6 +42,9 @@ const FLOWS: std::ops::RangeInclusive<usize> = 1024..=1 << 26;
 
 /// Longest interface name (IFNAMSIZ less the final zero).
 const MAX_DEVICE_NAME: usize = 15;
+
+/// Longest busy polling in one go: beyond a millisecond a turn keeps other ports waiting.
+const MAX_BUSY_POLL_US: u64 = 1000;
 
 /// Most log lines a second about refused connections: what workers tell at most is of this size.
 const MAX_LOG_RATE: u64 = 10_000;
@@ -78,8 +83,10 @@ pub struct Config {
     pub log_policy: LogPolicy,
     /// Prometheus metrics; `None` = off.
     pub metrics: Option<SocketAddr>,
-    /// The underlay port.
-    pub port: PortChoice,
+    /// The port of each interface.
+    pub port: PortChoices,
+    /// For how long AF_XDP sockets keep the kernel polling their queues; `None` = interrupts do.
+    pub busy_poll: Option<Duration>,
     /// Packet threads.
     pub workers: u32,
     /// Flow entries of each worker.
@@ -212,6 +219,7 @@ impl Config {
             subnet_file: flags.subnet_file,
             ip_masq: flags.ip_masq,
             port: flags.port,
+            busy_poll: busy_poll(flags.busy_poll)?,
             workers,
             flow_quota,
             flow_pickup: Duration::from_secs(flags.flow_pickup.into()),
@@ -400,6 +408,11 @@ fn metrics(text: &str) -> Result<SocketAddr, ConfigError> {
     let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
     full.parse()
         .map_err(|_| malformed("metrics-addr", text, "an address and port such as 127.0.0.1:9091 or :9091"))
+}
+
+fn busy_poll(microseconds: u32) -> Result<Option<Duration>, ConfigError> {
+    in_range("busy-poll", microseconds.into(), 0, MAX_BUSY_POLL_US)?;
+    Ok((microseconds > 0).then(|| Duration::from_micros(microseconds.into())))
 }
 
 fn gateways(names: Vec<String>) -> Result<Vec<String>, ConfigError> {

@@ -40,7 +40,8 @@ fn nothing_given_means_a_single_host_on_its_own_directory() {
         healthz: None,
         log_policy: LogPolicy { denied: false, denied_rate: 10 },
         metrics: None,
-        port: PortChoice::Auto,
+        port: PortChoices::all(PortChoice::Auto),
+        busy_poll: None,
         workers: 4,
         flows_per_worker: 262_144,
         flow_quota: Quota { workload: 32_768, node: 131_072 },
@@ -135,14 +136,14 @@ fn the_environment_stands_for_flags() {
     ];
     let config = config_with("--ip-masq=false", &environment);
     assert_eq!(config.wanted, Wanted { ifaces: vec!["eth0".into()], ..Wanted::default() });
-    assert_eq!((config.ip_masq, config.workers, config.port), (false, 2, PortChoice::Udp));
+    assert_eq!((config.ip_masq, config.workers, config.port), (false, 2, PortChoices::all(PortChoice::Udp)));
     assert_eq!(config.healthz, Some("0.0.0.0:9000".parse().unwrap()));
 }
 
 #[test]
 fn our_own_flags_are_read() {
     let config = config(
-        "--port tap --workers 3 --flows 3001 --device can1 --outer-df --dscp uniform --outer-checksum=true \
+        "--port tap,eth1=af-xdp --busy-poll 20 --workers 3 --flows 3001 --device can1 --outer-df --dscp uniform --outer-checksum=true \
          --allow-encap-from-workloads --endpoint-to-host drop --established revalidate --run-dir /r --state-dir /s --nodename N.1 --metrics-addr :9091 \
          --log-level debug --log-format json --flow-pickup 5 --tcp-loose --flow-timeout tcp-established=7200,udp=10 \
          --flow-timeout generic=60 --flows-per-workload 3000",
@@ -162,7 +163,9 @@ fn our_own_flags_are_read() {
             ..Settings::default()
         }
     );
-    assert_eq!((config.port, config.workers, config.flows_per_worker), (PortChoice::Tap, 3, 1001));
+    assert_eq!((config.port.of("eth0"), config.port.of("eth1")), (PortChoice::Tap, PortChoice::AfXdp));
+    assert_eq!((config.busy_poll, config.workers), (Some(Duration::from_micros(20)), 3));
+    assert_eq!(config.flows_per_worker, 1001);
     assert_eq!((config.node_name.as_str(), config.device.as_str()), ("N.1", "can1"));
     assert_eq!(config.metrics, Some("0.0.0.0:9091".parse().unwrap()));
     assert_eq!((config.log_level, config.log_format), (LogLevel::Debug, LogFormat::Json));

@@ -198,12 +198,14 @@ impl Inspector {
         for worker in self.workers.iter() {
             let access = access_port(worker.index, &self.device, self.caps, &chosen);
             ports.push(views::with_stats(&access, worker.access.read()));
+            for taken in &chosen.xdp {
+                let port = xdp_port(worker.index, self.workers.len() as u32, taken, &chosen.why);
+                let counted = taken.counters.get(worker.index as usize).map(|counters| counters.read());
+                let seen = port.zip(counted).map(|(port, counted)| views::with_stats(&port, counted));
+                ports.extend(seen);
+            }
             let sockets = worker.underlay.read();
-            if let Some(taken) = &chosen.xdp
-                && let Some(port) = xdp_port(worker.index, self.workers.len() as u32, taken, &chosen.why)
-            {
-                ports.push(views::with_stats(&port, sockets));
-            } else if chosen.port == UnderlayPort::Udp || sockets != PortStats::default() {
+            if chosen.port == UnderlayPort::Udp || sockets != PortStats::default() {
                 ports.push(views::with_stats(&udp_port(worker.index, &chosen), sockets));
             }
         }
@@ -317,7 +319,11 @@ fn xdp_port(worker: u32, workers: u32, taken: &TakenOver, why: &str) -> Option<P
         name: taken.interface.clone(),
         kind: UnderlayPort::AfXdp.name().into(),
         carries: vec!["underlay".into()],
-        offloads: vec![mode.into(), if zero_copy { "zero-copy" } else { "copy" }.into()],
+        offloads: [mode, if zero_copy { "zero-copy" } else { "copy" }]
+            .into_iter()
+            .chain(abilities.busy_poll.then_some("busy-poll"))
+            .map(str::to_owned)
+            .collect(),
         why: std::iter::once(why.to_owned()).chain(generic).collect(),
         xdp: Some(XdpView {
             mode: mode.into(),
@@ -468,7 +474,7 @@ mod tests {
 
     #[test]
     fn ports_say_what_they_carry() {
-        let tap = Chosen { port: UnderlayPort::Tap, why: "because".into(), udp: None, xdp: None };
+        let tap = Chosen { port: UnderlayPort::Tap, why: "because".into(), udp: None, xdp: Vec::new() };
         let view = access_port(1, "canal0", Caps::ALL, &tap);
         assert_eq!((view.carries.join("+"), view.why.as_str()), ("workloads+underlay".into(), "because"));
         let udp = Chosen { port: UnderlayPort::Udp, ..tap };
@@ -484,12 +490,13 @@ mod tests {
             transfer: Transfer::Copy,
             queues: 3,
             huge_pages: false,
+            busy_poll: true,
             why_generic: Some("the driver has none".into()),
         };
-        let taken = TakenOver { interface: "eth0".into(), abilities };
+        let taken = TakenOver { interface: "eth0".into(), abilities, counters: Vec::new() };
         let view = xdp_port(0, 2, &taken, "asked for").unwrap();
         assert_eq!((view.name.as_str(), view.kind.as_str()), ("eth0", "af-xdp"));
-        assert_eq!(view.offloads, ["generic", "copy"]);
+        assert_eq!(view.offloads, ["generic", "copy", "busy-poll"]);
         assert_eq!(view.why, "asked for; generic mode, because the driver has none");
         assert_eq!(view.xdp.unwrap().queues, [0, 2]);
         assert_eq!(xdp_port(1, 2, &taken, "").unwrap().xdp.unwrap().queues, [1]);

@@ -82,7 +82,7 @@ fn start(endpoints: u32, patience: Patience) -> Daemon {
             port: UnderlayPort::Tap,
             why: "made up".into(),
             udp: None,
-            xdp: None,
+            xdp: Vec::new(),
         }),
         workers: [handle].into(),
         tables: publisher.reader(),

@@ -5,7 +5,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use canal_io::xdp::{AttachError, Mode, XdpDevice, XdpError};
+use canal_io::xdp::{AttachError, Memory, Mode, Needs, XdpConfig, XdpDevice, XdpError};
 use common::site::Wire;
 use common::sites::{Site, two_hosts};
 use common::{root, tcp_transfer};
@@ -142,18 +142,19 @@ fn what_was_taken_over_is_given_back_and_can_be_taken_again_at_once() {
         let site = Site::new(false, false);
         let config = site.site.xdp_config(mode);
         site.site.host.enter(move || {
-            let mut leftover = None;
+            let needs = Needs::of(&config).unwrap();
+            let memory = Memory::new(needs).unwrap();
             for _ in 0..3 {
-                let (device, ports) = XdpDevice::open(&config, leftover).unwrap();
-                match XdpDevice::open(&config, None) {
+                let (device, wires) = XdpDevice::open(&config, &memory).unwrap();
+                match XdpDevice::open(&config, &memory) {
                     Err(XdpError::Attach(AttachError::Taken(whose))) => {
                         assert!(whose.starts_with("canal_xdp (id "), "{whose}");
                     }
                     other => panic!("taken twice: {:?}", other.map(|(device, _)| device.abilities().clone())),
                 }
-                drop(ports);
-                leftover = device.close();
-                assert!(leftover.is_some(), "the memory of closed sockets is free again");
+                drop(wires);
+                device.close();
+                assert!(memory.serves(needs), "the memory of closed sockets is free again");
             }
         });
         let begin = Instant::now();
@@ -169,8 +170,8 @@ fn a_frame_that_fits_no_chunk_is_refused_beforehand() {
         return;
     }
     let site = Site::new(false, false);
-    let config = canal_io::xdp::XdpConfig { mtu: 9000, ..site.site.xdp_config(Mode::Native) };
-    let refusal = site.site.host.enter(move || XdpDevice::open(&config, None).err().map(|e| e.to_string()));
+    let config = XdpConfig { mtu: 9000, ..site.site.xdp_config(Mode::Native) };
+    let refusal = site.site.host.enter(move || Needs::of(&config).err().map(|e| e.to_string()));
     assert!(refusal.unwrap().contains("9000"));
     assert!(!site.site.host.run("ip -d link show dev eth0").contains("xdp"));
 }
@@ -201,6 +202,33 @@ fn one_by_af_xdp_the_other_by_tap_or_sockets() {
         for mode in MODES {
             two_hosts_talk(Wire::Xdp(mode), Wire::Tap);
             two_hosts_talk(Wire::Udp, Wire::Xdp(mode));
+        }
+    }
+}
+
+/// Frames by all queues, each with a socket of its own.
+#[test]
+fn several_queues_of_one_worker() {
+    if !root("several_queues_of_one_worker") {
+        return;
+    }
+    for mode in MODES {
+        let site = Site::with_queues(4);
+        let worker = site.site.join(Wire::Xdp(mode));
+        let (workload, peer) = (&site.site.workload, &site.peer);
+        workload.run("ping -c 2 -i 0.2 -W 5 10.9.0.2");
+        for port in 7000..7016 {
+            tcp_transfer(peer, workload, &format!("10.9.0.1:{port}"), SIZE / 16);
+        }
+        let statistics = site.site.host.run("ethtool -S eth0");
+        let stats = worker.stop();
+        assert_eq!((stats.tx_errors, stats.tx_full, stats.rx_dropped), (0, 0, 0), "{mode:?}");
+        if mode == Mode::Native {
+            let used = (0..4).filter(|queue| {
+                let packets = format!("rx_queue_{queue}_xdp_redirect: ");
+                statistics.lines().any(|line| line.trim().strip_prefix(&packets).is_some_and(|n| n != "0"))
+            });
+            assert!(used.count() > 1, "{statistics}");
         }
     }
 }

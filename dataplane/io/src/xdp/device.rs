@@ -8,28 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aya::maps::MapError;
-use canal_dataplane::frame::Frame;
 use canal_dataplane::limits::ETHERNET;
 use canal_dataplane::net::Mac;
 use canal_dataplane::port::IfIndex;
-use crossbeam::queue::ArrayQueue;
 
+use super::memory::{HANDS, Memory, fill_of, longest_mtu};
 use super::neighbors::Neighbors;
-use super::port::{Common, Queue, XdpPort};
 use super::region::Region;
-use super::socket::{FILL, Socket, SocketError, TX, Transfer};
+use super::socket::{Socket, SocketError, Transfer};
 use super::steering::{AttachError, MAX_QUEUES, Mode, Ours, Program, receive_queues};
-
-/// Bytes that the kernel keeps free in front of a received frame (`XDP_PACKET_HEADROOM`).
-const KERNEL_HEADROOM: usize = 256;
-/// An 802.1Q tag, which the interface's MTU does not count.
-const VLAN: usize = 4;
-/// Frames that all queues together can receive into: 128 MiB of chunks of 2048 bytes.
-const ALL_QUEUES: usize = 65_536;
-/// Frames of a queue, at least.
-const FEW: usize = 512;
-/// Frames of a worker beside those in its queues: all that can be on their way out, and some batches in its hands.
-const HANDS: usize = TX as usize + 512;
+use super::wire::{Interface, Queue, Wire};
 
 /// Attempts to bind a queue whose last socket the kernel has not finished closing, and the pause between them.
 const ATTEMPTS: u32 = 50;
@@ -56,6 +44,20 @@ pub struct XdpConfig {
     pub workers: usize,
     /// Do without the driver's own XDP even where it has it.
     pub forbid_native: bool,
+    /// Have the kernel poll a queue for so long, up to microseconds, whenever there is nothing in it, rather than wait for
+    /// interrupts (Linux 5.11).
+    pub busy_poll: Option<Duration>,
+}
+
+impl XdpConfig {
+    /// Do the sockets of the one do for the other? What differs, the program can be told ([`XdpDevice::take`]).
+    pub fn same_sockets(&self, other: &Self) -> bool {
+        let sockets = |config: &Self| {
+            let modes = (config.workers, config.forbid_native, config.busy_poll);
+            (config.ifindex, config.mtu, config.overlay_mtu, modes)
+        };
+        sockets(self) == sockets(other)
+    }
 }
 
 /// Why an interface cannot be taken over.
@@ -84,6 +86,9 @@ pub enum XdpError {
     /// No memory.
     #[error("no memory for packets")]
     Memory(#[source] io::Error),
+    /// More than the memory has numbers for.
+    #[error("too many interfaces")]
+    TooMany,
     /// The program could not be attached, in either mode.
     #[error(transparent)]
     Attach(#[from] AttachError),
@@ -120,58 +125,46 @@ pub struct XdpAbilities {
     pub queues: u32,
     /// The memory is on huge pages.
     pub huge_pages: bool,
+    /// The kernel polls queues when we look at them.
+    pub busy_poll: bool,
     /// Why the driver's own XDP is not used, if it is not.
     pub why_generic: Option<String>,
 }
 
-/// The interface. Dropped, it is left as it was; ports that are still there then get nothing more.
+/// The interface. Dropped, it is left as it was; sockets that are still there then get nothing more.
 pub struct XdpDevice {
     // The program first: what arrives afterwards goes to the kernel.
     program: Program,
     _neighbors: Neighbors,
-    common: Arc<Common>,
+    interface: Arc<Interface>,
     abilities: XdpAbilities,
 }
 
-/// Memory of a device whose sockets are closed, for the next one. What the kernel had of it is free again.
-#[derive(Debug)]
-pub struct Leftover(&'static Region);
-
 impl XdpDevice {
-    /// Takes it over and makes a port for each worker; `None` for workers beyond the number of queues.
+    /// Takes it over with frames of `memory`, and makes what each worker has of it; `None` for workers beyond the number of
+    /// queues. The memory must serve the interface beside all others that are open ([`Memory::serves`]); with less of it
+    /// fewer packets can wait.
     ///
     /// # Errors
     /// [`XdpError`]; then nothing is left on the interface.
-    pub fn open(
-        config: &XdpConfig,
-        leftover: Option<Leftover>,
-    ) -> Result<(Self, Vec<Option<XdpPort>>), XdpError> {
+    pub fn open(config: &XdpConfig, memory: &Arc<Memory>) -> Result<(Self, Vec<Option<Wire>>), XdpError> {
         let looked = |source| XdpError::Interface { name: config.name.clone(), source };
         let mac = crate::tun::hardware_address(&config.name).map_err(looked)?;
         let mac = mac.ok_or_else(|| XdpError::NotEthernet(config.name.clone()))?;
         let queues = receive_queues(&config.name).map_err(looked)?;
-        let chunk = chunk_for(config)?;
-        let (region, frames) = memory(config.workers, queues, chunk, leftover).map_err(XdpError::Memory)?;
-        let (mut program, mut sockets, abilities) = bind_all(config, queues, region)?;
+        let (mut program, mut sockets, abilities) = bind_all(config, queues, memory.region())?;
         let neighbors = Neighbors::start(config.ifindex).map_err(XdpError::Neighbors)?;
-        let common = Arc::new(Common {
-            region,
-            surplus: ArrayQueue::new(frames.len()),
+        let interface = Arc::new(Interface {
+            memory: Arc::clone(memory),
+            borrower: memory.borrower().ok_or(XdpError::TooMany)?,
+            ifindex: config.ifindex,
             mac,
             longest: config.mtu as usize + ETHERNET,
             overlay_mtu: config.overlay_mtu as usize,
+            polls: config.busy_poll.is_some(),
         });
-        let mut frames = frames.into_iter();
-        for Queue { socket, owed } in &mut sockets {
-            *owed = 0;
-            for frame in frames.by_ref().take(fill_of(queues)) {
-                let Ok(address) = region.lend(frame) else { unreachable!("the region's own frames") };
-                let pushed = socket.fill.push(address);
-                debug_assert!(pushed, "fewer frames than the ring has places");
-            }
-            socket.fill.publish();
-        }
-        program.take(&ours(config, mac, chunk))?;
+        sockets.iter_mut().for_each(|queue| queue.fill(&interface, fill_of(queues)));
+        program.take(&ours(config, mac, memory))?;
         for (queue, Queue { socket, .. }) in sockets.iter().enumerate() {
             program.set_socket(queue as u32, socket.as_fd())?;
         }
@@ -179,12 +172,12 @@ impl XdpDevice {
         for (queue, socket) in sockets.into_iter().enumerate() {
             of_worker[queue % config.workers].push(socket);
         }
-        let ports = of_worker.into_iter().map(|queues| {
-            let mut hands = || frames.by_ref().take(HANDS).collect::<Vec<Frame>>();
-            (!queues.is_empty()).then(|| XdpPort::new(queues, Arc::clone(&common), hands(), neighbors.hops()))
-        });
-        let ports = ports.collect();
-        Ok((Self { program, _neighbors: neighbors, common, abilities }, ports))
+        let wire = |queues: Vec<Queue>| {
+            let hands = || std::iter::from_fn(|| memory.spare()).take(HANDS).collect();
+            (!queues.is_empty()).then(|| Wire::new(queues, Arc::clone(&interface), neighbors.hops(), hands()))
+        };
+        let wires = of_worker.into_iter().map(wire).collect();
+        Ok((Self { program, _neighbors: neighbors, interface, abilities }, wires))
     }
 
     /// What became of it.
@@ -197,70 +190,34 @@ impl XdpDevice {
     /// # Errors
     /// When the kernel refuses, which it has no reason to.
     pub fn take(&mut self, config: &XdpConfig) -> Result<(), XdpError> {
-        Ok(self.program.take(&ours(config, self.common.mac, self.common.region.chunk()))?)
+        Ok(self.program.take(&ours(config, self.interface.mac, &self.interface.memory))?)
     }
 
-    /// Leaves the interface as it was. Its memory can be used again if all its ports have been closed, and no NIC could
-    /// still write to it: what the kernel copies it has copied when a socket is closed, a NIC may be late.
-    pub fn close(self) -> Option<Leftover> {
-        let Self { program, _neighbors, common, abilities } = self;
+    /// Leaves the interface as it was. What its sockets had of the memory is free again once the workers have closed them, for
+    /// which it waits a little, unless a NIC could still write there: what the kernel copies it has copied when a socket is
+    /// closed, a NIC may be late.
+    pub fn close(self) {
+        let Self { program, _neighbors, interface, abilities } = self;
         drop(program);
-        let region = common.region;
         for _ in 0..ATTEMPTS {
-            if Arc::strong_count(&common) == 1 {
-                while let Some(frame) = common.surplus.pop() {
-                    let _ = region.lend(frame);
-                }
-                return (abilities.transfer == Transfer::Copy).then_some(Leftover(region));
+            if Arc::strong_count(&interface) == 1 {
+                interface.memory.release(interface.borrower, abilities.transfer == Transfer::Copy);
+                return;
             }
             std::thread::sleep(PAUSE);
         }
-        None
+        // A worker is stuck with them: they are its own for good.
     }
 }
 
-fn ours(config: &XdpConfig, mac: Mac, chunk: usize) -> Ours {
+fn ours(config: &XdpConfig, mac: Mac, memory: &Memory) -> Ours {
     Ours {
         vtep_v4: config.vtep_v4,
         vtep_v6: config.vtep_v6,
         vxlan_port: config.vxlan_port,
         mac,
-        longest: (chunk - KERNEL_HEADROOM) as u32,
+        longest: memory.longest(),
     }
-}
-
-/// The smallest chunk that a frame of the interface fits.
-fn chunk_for(config: &XdpConfig) -> Result<usize, XdpError> {
-    let longest = config.mtu as usize + ETHERNET + VLAN;
-    let fitting = [2048, 4096].into_iter().find(|chunk| longest <= chunk - KERNEL_HEADROOM);
-    fitting.ok_or_else(|| XdpError::Mtu { name: config.name.clone(), mtu: config.mtu })
-}
-
-const fn longest_mtu() -> usize {
-    4096 - KERNEL_HEADROOM - ETHERNET - VLAN
-}
-
-/// Frames that each of `queues` queues can receive into.
-fn fill_of(queues: u32) -> usize {
-    (ALL_QUEUES / queues as usize).clamp(FEW, FILL as usize)
-}
-
-/// The region and all its frames that nobody has.
-fn memory(
-    workers: usize,
-    queues: u32,
-    chunk: usize,
-    leftover: Option<Leftover>,
-) -> io::Result<(&'static Region, Vec<Frame>)> {
-    let count = queues as usize * fill_of(queues) + workers * HANDS;
-    if let Some(Leftover(region)) = leftover.filter(|Leftover(region)| region.chunk() == chunk) {
-        let frames = region.reclaim();
-        if frames.len() >= count {
-            return Ok((region, frames));
-        }
-        // Too many are on their way still. The others are lost with this region.
-    }
-    Region::new(count, chunk)
 }
 
 /// Attaches the program and binds a socket to each queue: in the driver with zero copy, in the driver, or behind it.
@@ -274,6 +231,7 @@ fn bind_all(
         transfer,
         queues: queues.min(MAX_QUEUES),
         huge_pages: region.is_huge(),
+        busy_poll: config.busy_poll.is_some(),
         why_generic,
     };
     let native = || -> Result<_, XdpError> {
@@ -311,7 +269,7 @@ fn bind_queues(
     transfer: Transfer,
 ) -> Result<Vec<Queue>, XdpError> {
     let bind = |queue| -> Result<Queue, XdpError> {
-        let socket = bind_queue(config.ifindex, queue, region, transfer)?;
+        let socket = bind_queue(config, queue, region, transfer)?;
         let socket = socket.map_err(|source| XdpError::Bind { name: config.name.clone(), queue, source })?;
         Ok(Queue { socket, owed: 0 })
     };
@@ -321,14 +279,17 @@ fn bind_queues(
 /// Binds a new socket, patiently while the one before it is still being closed. A socket whose binding failed is not tried
 /// again: it keeps what it had got hold of.
 fn bind_queue(
-    ifindex: IfIndex,
+    config: &XdpConfig,
     queue: u32,
     region: &'static Region,
     transfer: Transfer,
 ) -> Result<io::Result<Socket>, SocketError> {
     for _ in 0..ATTEMPTS {
         let socket = Socket::new(region)?;
-        match socket.bind(ifindex, queue, transfer) {
+        if let Some(duration) = config.busy_poll {
+            socket.poll_busily(duration)?;
+        }
+        match socket.bind(config.ifindex, queue, transfer) {
             Ok(()) => return Ok(Ok(socket)),
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => drop(socket),
             Err(error) => return Ok(Err(error)),
@@ -352,11 +313,10 @@ fn causes(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config(mtu: u32) -> XdpConfig {
-        XdpConfig {
+impl XdpConfig {
+    /// Of an interface with this MTU.
+    pub(super) fn example(mtu: u32) -> Self {
+        Self {
             ifindex: 1,
             name: "eth0".into(),
             vtep_v4: None,
@@ -366,38 +326,7 @@ mod tests {
             overlay_mtu: mtu - 50,
             workers: 1,
             forbid_native: false,
+            busy_poll: None,
         }
-    }
-
-    #[test]
-    fn chunks_fit_the_mtu_or_it_is_said_which_would() {
-        assert_eq!(chunk_for(&config(1500)).unwrap(), 2048);
-        assert_eq!(chunk_for(&config(1774)).unwrap(), 2048);
-        assert_eq!(chunk_for(&config(1775)).unwrap(), 4096);
-        assert_eq!(chunk_for(&config(longest_mtu() as u32)).unwrap(), 4096);
-        let refusal = chunk_for(&config(9000)).unwrap_err().to_string();
-        assert!(refusal.contains("9000") && refusal.contains("3822"), "{refusal}");
-    }
-
-    #[test]
-    fn many_queues_share_a_bounded_memory() {
-        assert_eq!((fill_of(1), fill_of(8), fill_of(64), fill_of(256)), (8192, 8192, 1024, 512));
-    }
-
-    #[test]
-    fn the_next_device_gets_what_the_last_one_left() {
-        let (region, frames) = memory(1, 1, 2048, None).unwrap();
-        let all = frames.len();
-        for frame in frames {
-            region.lend(frame).unwrap();
-        }
-        let (again, frames) = memory(1, 1, 2048, Some(Leftover(region))).unwrap();
-        assert!(std::ptr::eq(region, again));
-        assert_eq!(frames.len(), all);
-        // All are somebody's: another region.
-        let (other, _) = memory(1, 1, 2048, Some(Leftover(region))).unwrap();
-        assert!(!std::ptr::eq(region, other));
-        let (other, _) = memory(1, 1, 4096, Some(Leftover(region))).unwrap();
-        assert_eq!(other.chunk(), 4096);
     }
 }

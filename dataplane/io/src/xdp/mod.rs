@@ -3,14 +3,18 @@
 mod device;
 mod gather;
 mod lookup;
+mod memory;
 mod neighbors;
 mod port;
 mod region;
 mod ring;
 mod socket;
 mod steering;
+mod wire;
 
-pub use device::{Leftover, XdpAbilities, XdpConfig, XdpDevice, XdpError};
+pub use device::{XdpAbilities, XdpConfig, XdpDevice, XdpError};
+pub use memory::{Memory, Needs};
 pub use port::XdpPort;
 pub use socket::{SocketError, Transfer};
 pub use steering::{AttachError, Mode};
+pub use wire::Wire;

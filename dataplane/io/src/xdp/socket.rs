@@ -7,7 +7,9 @@
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
+use canal_dataplane::limits::BATCH;
 use canal_dataplane::port::IfIndex;
 
 use super::region::Region;
@@ -32,6 +34,13 @@ const MAX_TX_SKB_BUDGET: i32 = 9;
 const SEND_BUFFER: i32 = 8 << 20;
 /// `SO_SNDBUFFORCE`: not bounded by `wmem_max`.
 const SEND_BUFFER_FORCE: i32 = libc::SO_SNDBUFFORCE;
+
+/// `SO_PREFER_BUSY_POLL`: interrupts wait while we poll.
+const PREFER_BUSY_POLL: i32 = 69;
+/// `SO_BUSY_POLL_BUDGET`: frames that one such poll takes, at most.
+const BUSY_POLL_BUDGET: i32 = 70;
+/// As many as a worker's turn does.
+const POLLED: i32 = BATCH as i32;
 
 /// How frames get from the driver into our memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +145,23 @@ impl Socket {
         Ok(Self { fill, completion, rx, tx, fd })
     }
 
+    /// From now on a look at the empty socket ([`Self::wake_receiver`]) has the kernel run the driver's poll function, for
+    /// `duration` at most. The driver's interrupts stay off meanwhile only if the interface is told to defer them
+    /// (`napi_defer_hard_irqs`, `gro_flush_timeout`).
+    ///
+    /// # Errors
+    /// When the kernel has no such thing (before Linux 5.11).
+    pub fn poll_busily(&self, duration: Duration) -> Result<(), SocketError> {
+        let microseconds = i32::try_from(duration.as_micros()).unwrap_or(i32::MAX);
+        for (option, value) in
+            [(PREFER_BUSY_POLL, 1), (libc::SO_BUSY_POLL, microseconds), (BUSY_POLL_BUDGET, POLLED)]
+        {
+            set_option(self.fd.as_fd(), libc::SOL_SOCKET, option, value)
+                .map_err(failed("turn busy polling on (Linux 5.11 has it)"))?;
+        }
+        Ok(())
+    }
+
     /// Binds it to a queue.
     ///
     /// # Errors
@@ -171,7 +197,8 @@ impl Socket {
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Tells a driver that has run out of frames that there are some again.
+    /// Tells a driver that has run out of frames that there are some again; with [`Self::poll_busily`], has the kernel look
+    /// what has arrived.
     pub fn wake_receiver(&self) {
         // SAFETY: an empty message; no pointer is written.
         unsafe {

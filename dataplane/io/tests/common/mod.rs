@@ -112,7 +112,16 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
 
 /// A veth pair between two namespaces.
 pub fn veth(a: &Namespace, a_name: &str, b: &Namespace, b_name: &str) {
-    run("ip", &["link", "add", a_name, "netns", &a.name, "type", "veth", "peer", b_name, "netns", &b.name]);
+    veth_with_queues(a, a_name, b, b_name, 1);
+}
+
+/// The same, with so many queues at each end, in both directions.
+pub fn veth_with_queues(a: &Namespace, a_name: &str, b: &Namespace, b_name: &str, queues: u8) {
+    let end = |namespace: &Namespace, name: &str, of: &str| {
+        format!("{of} {name} netns {} numtxqueues {queues} numrxqueues {queues}", namespace.name)
+    };
+    let (a_end, b_end) = (end(a, a_name, "link add"), end(b, b_name, "type veth peer"));
+    run("ip", &format!("{a_end} {b_end}").split(' ').collect::<Vec<_>>());
     a.ip(&format!("link set {a_name} up"));
     b.ip(&format!("link set {b_name} up"));
 }

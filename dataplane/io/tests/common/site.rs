@@ -7,7 +7,7 @@ use canal_dataplane::port::{Egress, Ingress, Received};
 use canal_io::bpf::{Steering, Underlay};
 use canal_io::tun::{TapConfig, TapDevice, TapPort};
 use canal_io::udp::{UdpAbilities, UdpConfig, UdpPort, UdpReceiver};
-use canal_io::xdp::{Mode, Transfer, XdpConfig, XdpDevice};
+use canal_io::xdp::{Memory, Mode, Needs, Transfer, XdpConfig, XdpDevice, XdpPort};
 
 use super::daemon::{Both, Watched, Worker};
 use super::overlay::Overlay;
@@ -113,6 +113,7 @@ impl Host {
             overlay_mtu: MTU,
             workers: 1,
             forbid_native: mode == Mode::Generic,
+            busy_poll: None,
         }
     }
 
@@ -126,10 +127,10 @@ impl Host {
             steering.set_underlay(Some(underlay)).unwrap();
             let mut tap = TapPort::new(&device, queues.remove(0), steering.next_hops());
             tap.set_fallback(vec![UdpReceiver::open(overlay.local, overlay.port, MTU).unwrap()]);
-            let (xdp, mut ports) = XdpDevice::open(&config, None).unwrap();
+            let memory = Memory::new(Needs::of(&config).unwrap()).unwrap();
+            let (xdp, mut wires) = XdpDevice::open(&config, &memory).unwrap();
             assert_eq!((xdp.abilities().mode, xdp.abilities().transfer), (mode, Transfer::Copy));
-            let mut port = ports.remove(0).unwrap();
-            port.set_detour(tap.writer());
+            let port = XdpPort::new(wires.remove(0).unwrap(), tap.writer());
             (Both { tap, underlay: port }, (steering, xdp))
         })
     }

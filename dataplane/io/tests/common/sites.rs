@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::overlay::Overlay;
 use super::site::{Host, MTU};
-use super::{Namespace, veth};
+use super::{Namespace, veth, veth_with_queues};
 
 fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -19,6 +19,15 @@ pub struct Site {
 
 impl Site {
     pub fn new(v6: bool, outer_checksum: bool) -> Self {
+        Self::build(v6, outer_checksum, 1)
+    }
+
+    /// Over IPv4, with so many queues at each end of the links.
+    pub fn with_queues(queues: u8) -> Self {
+        Self::build(false, false, queues)
+    }
+
+    fn build(v6: bool, outer_checksum: bool, queues: u8) -> Self {
         let (left, right, length) =
             if v6 { ("2001:db8:1::", "2001:db8:2::", 64) } else { ("192.0.2.", "198.51.100.", 24) };
         let (local, remote) = (format!("{left}1"), format!("{right}1"));
@@ -26,8 +35,8 @@ impl Site {
             Overlay { local: address(&local), remote: address(&remote), port: 8472, vni: 7, outer_checksum };
         let site = Host::new(overlay, 1);
         let [router, peer] = ["router", "peer"].map(Namespace::new);
-        veth(&site.host, "eth0", &router, "left");
-        veth(&peer, "eth0", &router, "right");
+        veth_with_queues(&site.host, "eth0", &router, "left", queues);
+        veth_with_queues(&peer, "eth0", &router, "right", queues);
         for (namespace, device, net, last) in [
             (&site.host, "eth0", left, 1),
             (&router, "left", left, 9),

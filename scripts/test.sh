@@ -103,8 +103,13 @@ phase_netns() {
     [[ -x $bin/canal-fwd ]] || die "no release build in $bin: run the phase release first"
     # A failed test leaves captures and logs in target/netns-failures.
     # The bench only shows that it still runs: what it measures beside other tests is worth nothing.
-    CANAL_BIN_DIR=$bin RUST_LIB_BACKTRACE=0 cargo test --locked --no-fail-fast -p netns-tests -p netns-bench -- \
-        --test-threads="${NETNS_THREADS:-2}"
+    export CANAL_BIN_DIR=$bin RUST_LIB_BACKTRACE=0
+    local threads="--test-threads=${NETNS_THREADS:-2}" code=0
+    cargo test --locked --no-fail-fast -p netns-tests -p netns-bench -- "$threads" || code=$?
+    # Once more what a port can break: rules of the wire, and restarts under traffic.
+    CANAL_TEST_PORT=af-xdp cargo test --locked --no-fail-fast -p netns-tests --test wire_rules --test restart -- "$threads" \
+        --skip by_the_kernel_too --skip over_the_udp_port --skip a_second_daemon || code=$?
+    return "$code"
 }
 
 # Runs one phase in a process of its own, with its limit; the result goes into RESULTS.

@@ -26,12 +26,13 @@ pub struct Shape {
     mtu: [u16; 2],
     offloads: bool,
     captures: bool,
+    queues: u8,
 }
 
 impl Shape {
     /// `n` hosts in one segment of 1500 bytes, offloads on.
     pub fn hosts(n: usize) -> Self {
-        Self { segments: vec![0; n], mtu: [plan::UNDERLAY_MTU; 2], offloads: true, captures: true }
+        Self { segments: vec![0; n], mtu: [plan::UNDERLAY_MTU; 2], offloads: true, captures: true, queues: 1 }
     }
 
     /// Turns the offloads of every veth (underlay and pods) on or off: off gives finished checksums and MTU-sized frames.
@@ -43,6 +44,12 @@ impl Shape {
     /// Records no packets: for the tests of millions of them.
     pub fn without_captures(mut self) -> Self {
         self.captures = false;
+        self
+    }
+
+    /// Gives each end of the hosts' links so many queues, in both directions.
+    pub fn queues(mut self, count: u8) -> Self {
+        self.queues = count;
         self
     }
 
@@ -64,6 +71,8 @@ impl Shape {
 pub struct Host {
     /// Position in the topology.
     pub index: u8,
+    segment: u8,
+    queues: u8,
     /// Its namespace.
     pub ns: Netns,
     /// Underlay IPv4 address.
@@ -76,6 +85,11 @@ impl Host {
     /// The node name canal and the workload endpoints use.
     pub fn node(&self) -> String {
         format!("node{}", self.index)
+    }
+
+    /// The other end of its `eth0`, in the switch.
+    pub fn port(&self) -> String {
+        format!("h{}", self.index)
     }
 
     /// MAC address of `eth0`.
@@ -118,21 +132,30 @@ impl Topology {
             evidence,
         };
         for (index, segment) in shape.segments.iter().enumerate() {
-            topology.add_host(u8::try_from(index)?, *segment)?;
+            topology.add_host(u8::try_from(index)?, *segment, shape.queues)?;
         }
         // The bridge takes the least MTU of its ports by itself; a smaller one set by hand stays.
         topology.switch.ip(&format!("link set br1 mtu {}", shape.mtu[1]))?;
         Ok(topology)
     }
 
-    fn add_host(&mut self, index: u8, segment: u8) -> Result<()> {
+    fn add_host(&mut self, index: u8, segment: u8, queues: u8) -> Result<()> {
         let ns = Netns::new(&format!("host{index}"))?;
         prepare(&ns)?;
         let (v4, v6) = (plan::host_v4(segment, index), plan::host_v6(segment, index));
-        let host = Host { index, ns, v4, v6 };
-        let port = format!("h{index}");
+        let host = Host { index, segment, queues, ns, v4, v6 };
+        self.connect(&host)?;
+        self.capture(&self.switch, &host.port())?;
+        self.hosts.push(host);
+        Ok(())
+    }
+
+    /// Gives `host` its `eth0`: at first, and anew after it was deleted.
+    pub fn connect(&self, host: &Host) -> Result<()> {
+        let Host { segment, v4, v6, .. } = *host;
+        let (port, queues) = (host.port(), format!("numtxqueues {0} numrxqueues {0}", host.queues));
         self.switch.ip(&format!(
-            "link add {port} type veth peer name eth0 address {} netns {}",
+            "link add {port} {queues} type veth peer name eth0 address {} {queues} netns {}",
             host.mac(),
             host.ns.name()
         ))?;
@@ -146,8 +169,6 @@ impl Topology {
             offloads_off(&host.ns, "eth0")?;
             offloads_off(&self.switch, &port)?;
         }
-        self.capture(&self.switch, &port)?;
-        self.hosts.push(host);
         Ok(())
     }
 

@@ -2,8 +2,10 @@
 //! does where they cannot be.
 
 use anyhow::{Context, Result, ensure};
-use netns_tests::{Canal, CanalOptions, Network, Overlay, Role, Shape, Topology};
-use serde_json::Value;
+use netns_tests::overlay::wait_reachable;
+use netns_tests::traffic::tcp;
+use netns_tests::{Canal, CanalOptions, Network, Overlay, Role, Shape, Topology, wait};
+use serde_json::{Value, json};
 
 /// Replies cross two routers: the node of the sender and the node of the receiver.
 const REMOTE_TTL: u8 = 62;
@@ -24,11 +26,16 @@ fn exchange(shape: &Shape, dual: bool, roles: &[Role]) -> Result<()> {
     topology.pass()
 }
 
-/// The ports of kind `af-xdp`, of which there must be one.
-fn underlay_ports(canal: &Canal<'_>) -> Result<Vec<Value>> {
+/// The ports of kind `af-xdp`.
+fn sockets(canal: &Canal<'_>) -> Result<Vec<Value>> {
     let ports = canal.show("ports")?;
     let ports = ports.as_array().context("ports are a list")?;
-    let ports: Vec<Value> = ports.iter().filter(|port| port["kind"] == "af-xdp").cloned().collect();
+    Ok(ports.iter().filter(|port| port["kind"] == "af-xdp").cloned().collect())
+}
+
+/// The same, of which there must be one.
+fn underlay_ports(canal: &Canal<'_>) -> Result<Vec<Value>> {
+    let ports = sockets(canal)?;
     ensure!(!ports.is_empty(), "no AF_XDP sockets: {}\n{}", canal.show("ports")?, canal.log_text());
     Ok(ports)
 }
@@ -65,21 +72,54 @@ fn more_workers_than_queues() -> Result<()> {
 }
 
 #[test]
+fn queues_that_are_polled_busily() -> Result<()> {
+    let options = CanalOptions { port: "af-xdp".into(), ..CanalOptions::with(&["--busy-poll", "20"]) };
+    let topology = Topology::build(&Shape::hosts(2))?;
+    let overlay = Overlay::start(&topology, &Network::default(), &[Role::Canal(options), Role::Kernel])?;
+    overlay.exchange(overlay.pod(0), overlay.pod(1), REMOTE_TTL)?;
+    let ports = underlay_ports(overlay.canal(0))?;
+    ensure!(ports[0]["offloads"] == json!(["native", "copy", "busy-poll"]), "{ports:?}");
+    ensure!(ports[0]["rx_frames"].as_u64() > Some(100) && ports[0]["tx_errors"] == 0, "{ports:?}");
+    topology.pass()
+}
+
+#[test]
 fn what_it_says_of_its_sockets() -> Result<()> {
     let topology = Topology::build(&Shape::hosts(2))?;
     let overlay = Overlay::start(&topology, &Network::default(), &[af_xdp(), Role::Kernel])?;
     let canal = overlay.canal(0);
     let port = &underlay_ports(canal)?[0];
-    ensure!(port["name"] == "eth0" && port["carries"] == serde_json::json!(["underlay"]), "{port}");
+    ensure!(port["name"] == "eth0" && port["carries"] == json!(["underlay"]), "{port}");
     ensure!(port["xdp"]["zero_copy"] == false, "veth copies: {port}");
-    ensure!(port["xdp"]["queues"] == serde_json::json!([0]), "{port}");
+    ensure!(port["xdp"]["queues"] == json!([0]), "{port}");
     let table = canal.show_table("ports")?;
     ensure!(table.contains("af-xdp: asked for by --port af-xdp"), "{table}");
     topology.pass()
 }
 
 #[test]
-fn an_interface_that_cannot_have_it_is_carried_otherwise_and_says_why() -> Result<()> {
+fn every_queue_has_a_worker_and_is_used() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(2).queues(4))?;
+    let options = CanalOptions { port: "af-xdp".into(), workers: 2, ..CanalOptions::default() };
+    let overlay = Overlay::start(&topology, &Network::default(), &[Role::Canal(options), Role::Kernel])?;
+    let (here, there) = (overlay.pod(0), overlay.pod(1));
+    overlay.exchange(here, there, REMOTE_TTL)?;
+    // Each is a flow of its own, hence in a queue by its hash: one in 32,768 times all are one worker's.
+    for _ in 0..16 {
+        tcp::transfer(&there.ns, &here.ns, here.v4.into(), 500_000)?;
+    }
+    let ports = underlay_ports(overlay.canal(0))?;
+    let queues: Vec<_> = ports.iter().map(|port| port["xdp"]["queues"].clone()).collect();
+    ensure!(queues == [json!([0, 2]), json!([1, 3])], "{ports:?}");
+    for port in &ports {
+        ensure!(port["rx_frames"].as_u64() > Some(100), "each worker receives: {ports:?}");
+        ensure!(port["tx_errors"] == 0 && port["rx_dropped"] == 0, "{port}");
+    }
+    topology.pass()
+}
+
+#[test]
+fn an_interface_that_cannot_have_it_is_carried_otherwise_says_why_and_has_it_once_it_can() -> Result<()> {
     let topology = Topology::build(&Shape::hosts(2))?;
     topology.hosts[0].ns.ip("link set eth0 mtu 9000")?;
     let overlay = Overlay::start(&topology, &Network::default(), &[af_xdp(), Role::Kernel])?;
@@ -88,5 +128,39 @@ fn an_interface_that_cannot_have_it_is_carried_otherwise_and_says_why() -> Resul
     let why = status["port_why"].as_str().context("a reason")?;
     ensure!(status["port"] != "af-xdp", "{status}");
     ensure!(why.contains("AF_XDP cannot have eth0") && why.contains("9000"), "{why}");
+    topology.hosts[0].ns.ip("link set eth0 mtu 1500")?;
+    taken_over(overlay.canal(0))?;
+    overlay.exchange(overlay.pod(0), overlay.pod(1), REMOTE_TTL)?;
     topology.pass()
+}
+
+#[test]
+fn an_interface_that_goes_and_comes_back_is_taken_over_again() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(2))?;
+    let mut overlay = Overlay::start(&topology, &Network::default(), &[af_xdp(), Role::Kernel])?;
+    for times in 1..=2 {
+        overlay.exchange(overlay.pod(0), overlay.pod(1), REMOTE_TTL)?;
+        let host = overlay.host(0);
+        topology.switch.ip(&format!("link del {}", host.port()))?;
+        wait::until("its loss is told", wait::SOON, || {
+            Ok(overlay.canal(0).status_text()?.1.contains("no such interface"))
+        })?;
+        topology.connect(host)?;
+        wait::until("AF_XDP has the new one", wait::SOON, || {
+            let taken = overlay.canal(0).log_text().matches("AF_XDP has taken the interface over").count();
+            Ok(taken == 1 + times)
+        })?;
+        overlay.canal_mut(0).wait_ready(wait::SOON)?;
+        // The kernel node, too, has to find its neighbour again.
+        wait_reachable(overlay.pod(0), overlay.pod(1).v4.into())?;
+    }
+    overlay.exchange(overlay.pod(0), overlay.pod(1), REMOTE_TTL)?;
+    topology.pass()
+}
+
+/// Waits until AF_XDP has the underlay.
+fn taken_over(canal: &Canal<'_>) -> Result<()> {
+    wait::until("AF_XDP has the interface", wait::SOON, || {
+        Ok(canal.status()?["port"] == "af-xdp" && !sockets(canal)?.is_empty())
+    })
 }

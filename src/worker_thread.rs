@@ -13,7 +13,7 @@ use canal_dataplane::port::{IfIndex, Port, PortStats, Received};
 use canal_dataplane::tables::Reader;
 use canal_dataplane::verdict::DropReason;
 use canal_dataplane::worker::{Ports, Worker, WorkerConfig};
-use canal_io::clock::coarse_ms;
+use canal_io::clock::{coarse_ms, precise_ns};
 use canal_io::mailbox::{Mailbox, mailboxes};
 use canal_io::tun::{TapDevice, TapPort, TapQueue};
 use canal_io::udp::{UdpPort, UdpReceiver};
@@ -43,7 +43,7 @@ const SLEEP_MS: u16 = 500;
 /// Flow entries that are looked at for one page: what that takes, packets wait.
 const SCAN: usize = 8192;
 
-/// Busy turns after which port counters, and those of flows by state, are published.
+/// Busy turns after which port counters, those of time, and those of flows by state are published.
 const PUBLISH_EVERY: u32 = 64;
 
 /// `AtomicU32` value for "not pinned".
@@ -205,6 +205,7 @@ impl Workers {
                 frames: FRAMES,
                 frame_size: SUPER_FRAME_BUFFER,
                 now_ms: coarse_ms(),
+                clock_ns: precise_ns,
             };
             let turn = Turn {
                 config,
@@ -345,6 +346,10 @@ impl Turn {
                 counters.publish(wire.stats());
             }
         }
+        let times = self.waiter.times();
+        self.counters.busy_ns.set(times.busy_ns);
+        self.counters.idle_ns.set(times.idle_ns);
+        self.counters.sleeps.set(self.waiter.sleeps());
     }
 
     fn obey(&mut self, order: Order, worker: &Worker) -> std::ops::ControlFlow<()> {

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::flow::Census;
 use crate::spec::policy::PolicyDirection;
+use crate::timing::Timing;
 use crate::verdict::DropReason;
 
 /// A number that one thread adds to and others read. No read-modify-write instruction is needed for that.
@@ -51,6 +52,10 @@ pub struct Counters {
     pub replies: Counter,
     /// Frames handed to another worker.
     pub handed_over: Counter,
+    /// Frames taken over from other workers.
+    pub taken_over: Counter,
+    /// Batches of either kind, empty ones left out: of what a port had, or what other workers had sent.
+    pub batches: Counter,
     /// Flow look-ups that found an entry.
     pub flow_hits: Counter,
     /// Flows created.
@@ -73,6 +78,15 @@ pub struct Counters {
     pub records_lost: Counter,
     /// Turns of the worker's loop begin at this time, in milliseconds of its clock: one that stands still is stuck.
     pub beat_ms: Counter,
+    /// Time that the worker's thread has waited: a wait begins when a turn has found nothing to do, and ends with the
+    /// beginning of the turn that finds something. Whether the thread slept or looked again and again makes no difference.
+    pub idle_ns: Counter,
+    /// The rest of its time.
+    pub busy_ns: Counter,
+    /// How often it slept.
+    pub sleeps: Counter,
+    /// Where the time of turns goes.
+    pub timing: Timing,
     /// By direction and answer.
     verdicts: [[Counter; 2]; 2],
     /// Flows held now, as [`Census::PLACES`] has them.
@@ -92,6 +106,8 @@ impl Default for Counters {
             to_host: Counter::default(),
             replies: Counter::default(),
             handed_over: Counter::default(),
+            taken_over: Counter::default(),
+            batches: Counter::default(),
             flow_hits: Counter::default(),
             flows_created: Counter::default(),
             flows_expired: Counter::default(),
@@ -103,6 +119,10 @@ impl Default for Counters {
             seen_generation: Counter::default(),
             records_lost: Counter::default(),
             beat_ms: Counter::default(),
+            idle_ns: Counter::default(),
+            busy_ns: Counter::default(),
+            sleeps: Counter::default(),
+            timing: Timing::default(),
             verdicts: Default::default(),
             census: std::array::from_fn(|_| Counter::default()),
             drops: std::array::from_fn(|_| Counter::default()),

@@ -26,6 +26,7 @@ pub mod tables;
 mod test_frames;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod timing;
 pub mod trace;
 pub mod verdict;
 pub mod wire;

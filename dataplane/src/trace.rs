@@ -40,6 +40,50 @@ pub enum Stage {
     Encap,
 }
 
+impl Stage {
+    /// All of them, in their order.
+    pub const ALL: [Self; 16] = [
+        Self::Admit,
+        Self::Decap,
+        Self::Classify,
+        Self::Neighbor,
+        Self::Source,
+        Self::Datagram,
+        Self::Owner,
+        Self::Conntrack,
+        Self::PolicyOfSource,
+        Self::Route,
+        Self::PolicyOfDestination,
+        Self::Commit,
+        Self::Forward,
+        Self::Fragment,
+        Self::IcmpError,
+        Self::Encap,
+    ];
+
+    /// Its name in metrics and in `canal show workers`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Admit => "admit",
+            Self::Decap => "decap",
+            Self::Classify => "classify",
+            Self::Neighbor => "neighbor",
+            Self::Source => "source",
+            Self::Datagram => "datagram",
+            Self::Owner => "owner",
+            Self::Conntrack => "conntrack",
+            Self::PolicyOfSource => "policy_of_source",
+            Self::Route => "route",
+            Self::PolicyOfDestination => "policy_of_destination",
+            Self::Commit => "commit",
+            Self::Forward => "forward",
+            Self::Fragment => "fragment",
+            Self::IcmpError => "icmp_error",
+            Self::Encap => "encap",
+        }
+    }
+}
+
 /// Somebody who looks at a batch after each stage.
 pub trait Trace {
     /// Called after `stage` has run over `batch`.

@@ -17,6 +17,7 @@ use crate::reply::RateLimit;
 use crate::stage::Context;
 use crate::stage::output::{OutputCaps, Outputs};
 use crate::tables::Tables;
+use crate::timing::{EVERY, Part, Stopwatch, Watch};
 use crate::trace::{NoTrace, Trace};
 
 /// ICMP errors a worker may send: a second, and at once. The numbers of Linux's `icmp_msgs_per_sec` and `_burst`.
@@ -52,6 +53,8 @@ pub struct WorkerConfig {
     pub frame_size: usize,
     /// Its clock at the start, in milliseconds.
     pub now_ms: u64,
+    /// The clock by which its turns are timed, in nanoseconds. Nothing but [`Counters::timing`] depends on it.
+    pub clock_ns: fn() -> u64,
 }
 
 /// The ports of one worker's turn.
@@ -82,6 +85,8 @@ pub struct Worker {
     batch: Batch,
     outputs: Outputs,
     coalescer: Coalescer,
+    /// Turns until one is timed.
+    untimed: u32,
 }
 
 impl Worker {
@@ -108,6 +113,7 @@ impl Worker {
                 handover: Vec::with_capacity(BATCH),
             },
             coalescer: Coalescer::new(),
+            untimed: EVERY,
         }
     }
 
@@ -120,6 +126,27 @@ impl Worker {
         ports: &mut Ports<'_>,
         handover: &mut Vec<(u32, Received)>,
     ) -> usize {
+        self.untimed -= 1;
+        if self.untimed > 0 {
+            return self.turn(tables, now_ms, ports, handover, &mut NoTrace);
+        }
+        self.untimed = EVERY;
+        let mut watch = Stopwatch::new(self.config.clock_ns);
+        let handled = self.turn(tables, now_ms, ports, handover, &mut watch);
+        if handled > 0 {
+            self.counters.timing.add(handled as u64, &watch);
+        }
+        handled
+    }
+
+    fn turn<W: Watch>(
+        &mut self,
+        tables: &Tables,
+        now_ms: u64,
+        ports: &mut Ports<'_>,
+        handover: &mut Vec<(u32, Received)>,
+        watch: &mut W,
+    ) -> usize {
         self.counters.seen_generation.set(tables.generation);
         self.counters.beat_ms.set(now_ms);
         self.picks_up(tables, now_ms);
@@ -130,20 +157,27 @@ impl Worker {
         if !self.handed.is_empty() {
             let mut handed = std::mem::take(&mut self.handed);
             handled += handed.len();
-            self.process(&mut handed, true, tables, now_ms, caps, &mut NoTrace);
+            self.counters.taken_over.add(handed.len() as u64);
+            self.counters.batches.add(1);
+            self.process(&mut handed, true, tables, now_ms, caps, watch);
+            watch.lap(Part::Output);
             self.handed = handed;
             self.transmit(ports, handover);
+            watch.lap(Part::Transmit);
         }
-        handled += self.receive(tables, now_ms, ports.access, access_caps, caps);
+        handled += self.receive(tables, now_ms, ports.access, access_caps, caps, watch);
         self.transmit(ports, handover);
+        watch.lap(Part::Transmit);
         if let Some(underlay) = &mut ports.underlay {
-            handled += self.receive(tables, now_ms, &mut **underlay, underlay_caps, caps);
+            handled += self.receive(tables, now_ms, &mut **underlay, underlay_caps, caps, watch);
             self.transmit(ports, handover);
+            watch.lap(Part::Transmit);
         }
         let expired = self.flows.expire(now_ms as u32, &tables.settings.timeouts, EXPIRE_BUDGET);
         self.counters.flows_expired.add(expired as u64);
         self.sweep(tables, handled == 0);
         self.counters.flows.set(self.flows.len() as u64);
+        watch.lap(Part::Upkeep);
         handled
     }
 
@@ -246,26 +280,31 @@ impl Worker {
         }
     }
 
-    fn receive(
+    fn receive<W: Watch>(
         &mut self,
         tables: &Tables,
         now_ms: u64,
         port: &mut dyn Port,
         port_caps: Caps,
         caps: OutputCaps,
+        watch: &mut W,
     ) -> usize {
         let mut received = std::mem::take(&mut self.received);
         port.receive(&mut self.pool, &mut received, BATCH);
+        watch.lap(Part::Receive);
         let count = received.len();
         if count > 0 {
+            self.counters.batches.add(1);
             self.counters.received.add(count as u64);
             self.counters.received_bytes.add(received.iter().map(|r| r.frame.len() as u64).sum());
             // A port that cannot send super-frames does not receive any either: merge what it brings before it goes to one
             // that takes them.
             if count > 1 && !port_caps.tso && (caps.access.tso || caps.underlay.tso) {
                 self.coalescer.run(&mut received, &mut self.pool);
+                watch.lap(Part::Merge);
             }
-            self.process(&mut received, false, tables, now_ms, caps, &mut NoTrace);
+            self.process(&mut received, false, tables, now_ms, caps, watch);
+            watch.lap(Part::Output);
         }
         self.received = received;
         count

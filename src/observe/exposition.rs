@@ -59,6 +59,11 @@ pub fn seconds(milliseconds: u64) -> String {
     format!("{}.{:03}", milliseconds / 1000, milliseconds % 1000)
 }
 
+/// Nanoseconds as seconds.
+pub fn nanoseconds(ns: u64) -> String {
+    format!("{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000)
+}
+
 fn escape(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
@@ -79,5 +84,6 @@ mod tests {
                         # HELP c Times.\n# TYPE c summary\nc_sum 1.002003\nc_count 3\n";
         assert_eq!(text.into_text(), expected);
         assert_eq!(seconds(1_020), "1.020");
+        assert_eq!(nanoseconds(3_000_000_020), "3.000000020");
     }
 }

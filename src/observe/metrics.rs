@@ -8,7 +8,7 @@ use axum::routing::get;
 
 use canal_control::status::{ApplyStatus, ClusterStatus};
 
-use super::exposition::{Exposition, seconds};
+use super::exposition::{Exposition, nanoseconds, seconds};
 use super::felix_metrics;
 use super::protocol::{CensusView, DropView, GenerationView, PortView, StatusView, WorkerView};
 
@@ -68,6 +68,11 @@ const WORKER_COUNTERS: &[Column<WorkerView>] = &[
     ("to_host_frames", "Frames delivered to the host's IP stack.", |w| w.to_host),
     ("replies", "ARP and ND answers and ICMP errors sent.", |w| w.replies),
     ("handed_over_frames", "Frames handed to another worker.", |w| w.handed_over),
+    ("taken_over_frames", "Frames taken over from other workers.", |w| w.taken_over),
+    ("batches", "Batches of received or taken-over frames.", |w| w.batches),
+    ("sleeps", "How often a worker slept.", |w| w.sleeps),
+    ("timed_turns", "Turns whose parts have been timed.", |w| w.timed_turns),
+    ("timed_frames", "Frames that these turns handled.", |w| w.timed_frames),
     ("flow_hits", "Flow look-ups that found an entry.", |w| w.flow_hits),
     ("flows_created", "Flows created.", |w| w.flows_created),
     ("flows_expired", "Flows ended by time-out.", |w| w.flows_expired),
@@ -98,6 +103,7 @@ pub fn render(facts: &Facts) -> String {
             text.sample(&[("worker", &worker.worker.to_string())], value(worker));
         }
     }
+    times(&mut text, &facts.workers);
     text.head("canal_worker_flows", "gauge", "Flows held now.");
     for worker in &facts.workers {
         text.sample(&[("worker", &worker.worker.to_string())], worker.flows);
@@ -123,6 +129,27 @@ pub fn render(facts: &Facts) -> String {
     state(&mut text, facts);
     felix_metrics::write(&mut text, facts);
     text.into_text()
+}
+
+fn times(text: &mut Exposition, workers: &[WorkerView]) {
+    text.head(
+        "canal_worker_time_seconds_total",
+        "counter",
+        "How a worker's time divides into waiting and work.",
+    );
+    for worker in workers {
+        let index = worker.worker.to_string();
+        for (state, ns) in [("busy", worker.busy_ns), ("idle", worker.idle_ns)] {
+            text.sample(&[("worker", &index), ("state", state)], nanoseconds(ns));
+        }
+    }
+    text.head("canal_worker_timed_seconds_total", "counter", "What the parts of timed turns have taken.");
+    for worker in workers {
+        let index = worker.worker.to_string();
+        for part in &worker.parts {
+            text.sample(&[("worker", &index), ("part", &part.part)], nanoseconds(part.timed_ns));
+        }
+    }
 }
 
 fn policy(text: &mut Exposition, facts: &Facts) {
@@ -238,6 +265,7 @@ mod tests {
         counters[0].received.add(5);
         counters[1].drop(DropReason::NoRoute);
         counters[1].records_lost.add(9);
+        counters[0].busy_ns.set(2_000_000_001);
         counters[1].verdict(PolicyDirection::Egress, false);
         Facts {
             workers: (0..2).map(|i| views::worker(i, Some(i), &counters[i as usize])).collect(),
@@ -312,6 +340,8 @@ mod tests {
         }
         for sample in [
             "canal_worker_received_frames_total{worker=\"0\"} 5\n",
+            "canal_worker_time_seconds_total{worker=\"0\",state=\"busy\"} 2.000000001\n",
+            "canal_worker_timed_seconds_total{worker=\"1\",part=\"encap\"} 0.000000000\n",
             "canal_port_sent_full_total{worker=\"0\",port=\"canal0\",kind=\"tap\"} 4\n",
             "canal_lease_expires_in_seconds 86000\n",
             "canal_policy_verdicts_total{worker=\"1\",direction=\"egress\",verdict=\"denied\"} 1\n",

@@ -12,11 +12,13 @@ use crate::trace::report::Report;
 
 mod policy;
 mod status;
+mod worker;
 
 pub use policy::{
     DeciderView, IpSetView, PolicyView, RecordView, RuleSetView, RuleView, RulingView, VerdictsView,
 };
 pub use status::{DatastoreView, EnforcedView, LATE_WORKERS, LeaseView, ReasonView, StatusView};
+pub use worker::{PartView, RatesView, WorkerView};
 
 /// File name of the admin socket in the run directory.
 pub const SOCKET_NAME: &str = "canal.sock";
@@ -100,7 +102,7 @@ pub enum Request {
 }
 
 /// What comes back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Response {
     /// The answer.
@@ -110,7 +112,7 @@ pub enum Response {
 }
 
 /// An answer, by request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "each is named after its request")]
 pub enum Reply {
@@ -334,40 +336,6 @@ pub struct DropView {
     pub sentence: String,
     /// By each worker.
     pub workers: Vec<u64>,
-}
-
-/// A packet thread.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "as in canal_dataplane::counters::Counters")]
-pub struct WorkerView {
-    pub worker: u32,
-    /// Core it is pinned to; `None` = the kernel refused.
-    pub core: Option<u32>,
-    pub received: u64,
-    pub received_bytes: u64,
-    pub forwarded: u64,
-    pub forwarded_bytes: u64,
-    pub encapsulated: u64,
-    pub decapsulated: u64,
-    pub to_host: u64,
-    pub replies: u64,
-    pub handed_over: u64,
-    pub dropped: u64,
-    pub flow_hits: u64,
-    pub flows_created: u64,
-    pub flows_expired: u64,
-    pub flows_evicted: u64,
-    pub flows_cut: u64,
-    pub flows: u64,
-    pub vxlan_reserved_bits: u64,
-    pub icmp_limited: u64,
-    #[serde(default)]
-    pub records_lost: u64,
-    /// Answers of policy about packets that want to open connections.
-    #[serde(default)]
-    pub verdicts: Vec<VerdictsView>,
-    /// Table generation it uses.
-    pub seen_generation: u64,
 }
 
 /// Flows of one kind.

@@ -13,12 +13,13 @@ use canal_dataplane::spec::policy::{HostPolicy, PolicyDirection};
 use canal_dataplane::spec::{Gateway, NodeSpec, Via};
 use canal_dataplane::tables::policy::Memo;
 use canal_dataplane::tables::{Kind, Tables};
+use canal_dataplane::timing::Part;
 use canal_dataplane::verdict::DropReason;
 use ipnetwork::IpNetwork;
 
 use super::protocol::{
-    BehindView, CensusView, DropView, EndpointView, FdbView, FlowView, GatewayView, GenerationView, PortView,
-    RouteView, RulingView, SettingView, VerdictsView, VtepView, WorkerView,
+    BehindView, CensusView, DropView, EndpointView, FdbView, FlowView, GatewayView, GenerationView, PartView,
+    PortView, RouteView, RulingView, SettingView, VerdictsView, VtepView, WorkerView,
 };
 use super::{names, policy_views};
 
@@ -246,7 +247,10 @@ pub fn drops<'a>(workers: impl Iterator<Item = &'a Counters> + Clone) -> Vec<Dro
 
 /// One packet thread.
 pub fn worker(index: u32, core: Option<u32>, counters: &Counters) -> WorkerView {
-    WorkerView {
+    let timing = &counters.timing;
+    let part =
+        |part: Part| PartView { part: part.label().into(), timed_ns: timing.ns(part), ..PartView::default() };
+    let view = WorkerView {
         worker: index,
         core,
         received: counters.received.get(),
@@ -258,6 +262,8 @@ pub fn worker(index: u32, core: Option<u32>, counters: &Counters) -> WorkerView 
         to_host: counters.to_host.get(),
         replies: counters.replies.get(),
         handed_over: counters.handed_over.get(),
+        taken_over: counters.taken_over.get(),
+        batches: counters.batches.get(),
         dropped: counters.all_drops(),
         flow_hits: counters.flow_hits.get(),
         flows_created: counters.flows_created.get(),
@@ -270,7 +276,15 @@ pub fn worker(index: u32, core: Option<u32>, counters: &Counters) -> WorkerView 
         records_lost: counters.records_lost.get(),
         verdicts: verdicts(counters),
         seen_generation: counters.seen_generation.get(),
-    }
+        busy_ns: counters.busy_ns.get(),
+        idle_ns: counters.idle_ns.get(),
+        sleeps: counters.sleeps.get(),
+        timed_turns: timing.turns.get(),
+        timed_frames: timing.frames.get(),
+        parts: Part::all().map(part).collect(),
+        ..WorkerView::default()
+    };
+    view.with_rates()
 }
 
 fn verdicts(counters: &Counters) -> Vec<VerdictsView> {
@@ -335,7 +349,7 @@ mod tests {
     use canal_dataplane::tables::compile;
 
     use super::*;
-    use crate::observe::protocol::DeciderView;
+    use crate::observe::protocol::{DeciderView, RatesView};
 
     fn spec() -> NodeSpec {
         let network = |text: &str| text.parse::<IpNetwork>().unwrap();
@@ -451,17 +465,30 @@ mod tests {
         let counters = Counters::default();
         counters.verdict(PolicyDirection::Ingress, true);
         counters.received.add(3);
+        counters.batches.add(2);
+        counters.idle_ns.set(5);
         counters.seen_generation.set(2);
         counters.drop(DropReason::TooBig);
         let expected = WorkerView {
             worker: 1,
             core: Some(4),
             received: 3,
+            batches: 2,
+            idle_ns: 5,
             dropped: 1,
             seen_generation: 2,
             verdicts: [("ingress", 1), ("egress", 0)]
                 .map(|(direction, allowed)| VerdictsView { direction: direction.into(), allowed, denied: 0 })
                 .into(),
+            parts: Part::all()
+                .map(|part| PartView { part: part.label().into(), ..PartView::default() })
+                .collect(),
+            rates: RatesView {
+                busy: Some(0.0),
+                batch: Some(1.5),
+                handed_over: Some(0.0),
+                ns_per_frame: None,
+            },
             ..WorkerView::default()
         };
         assert_eq!(worker(1, Some(4), &counters), expected);

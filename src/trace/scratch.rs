@@ -56,6 +56,8 @@ impl Scratch {
             frames: 0,
             frame_size: SUPER_FRAME_BUFFER,
             now_ms,
+            // Its stages are run by themselves, and nobody times them.
+            clock_ns: || 0,
         };
         let mut worker = Worker::new(config, Arc::new(Counters::default()));
         self.0.drain(..).for_each(|frame| worker.pool().give(frame));

@@ -5,6 +5,7 @@ pub mod bpf;
 mod checksum;
 pub mod clock;
 pub mod heap;
+pub mod ledger;
 pub mod mailbox;
 mod netlink;
 pub mod tun;

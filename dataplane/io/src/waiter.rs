@@ -12,6 +12,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::clock::precise_ns;
+use crate::ledger::{Ledger, Times};
 
 /// How long a worker stays awake without work, at most, in nanoseconds: about what waking it costs whoever does it and
 /// itself together where that is dear (20 to 25 µs each in a virtual machine without help for it; some 5 µs elsewhere).
@@ -57,8 +58,9 @@ impl Wake {
 pub struct Waiter {
     epoll: Epoll,
     wake: Arc<Wake>,
-    /// When the wait began, in nanoseconds of the precise clock.
-    since: Option<u64>,
+    /// By the precise clock.
+    ledger: Ledger,
+    sleeps: u64,
     /// Long waits until staying awake is given up; 0: it is.
     confidence: u32,
 }
@@ -72,7 +74,7 @@ impl Waiter {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let wake = Arc::new(Wake::new()?);
         epoll.add(&wake.event, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
-        Ok(Self { epoll, wake, since: None, confidence: 0 })
+        Ok(Self { epoll, wake, ledger: Ledger::new(precise_ns()), sleeps: 0, confidence: 0 })
     }
 
     /// Wakes also when `port` has something to receive. A port that is closed is forgotten.
@@ -88,7 +90,7 @@ impl Waiter {
     /// To be called after a turn with work.
     #[inline]
     pub fn worked(&mut self) {
-        if let Some(since) = self.since.take() {
+        if let Some(since) = self.ledger.something() {
             self.learn(precise_ns() - since);
         }
     }
@@ -105,20 +107,34 @@ impl Waiter {
     /// most; `has_mail` is asked once more before.
     pub fn idle(&mut self, timeout_ms: u16, has_mail: impl FnOnce() -> bool) -> io::Result<()> {
         let now = precise_ns();
-        let since = *self.since.get_or_insert(now);
-        if self.confidence > 0 && now - since < AWAKE_NS {
+        let since = self.ledger.nothing(now);
+        let result = if self.confidence > 0 && now - since < AWAKE_NS {
             // Whoever else wants the core comes first. Linux knows no failure.
             let _ = sched_yield();
-            return Ok(());
-        }
-        self.wake.asleep.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        let result = if has_mail() { Ok(()) } else { self.sleep(timeout_ms) };
-        self.wake.asleep.store(false, Ordering::Relaxed);
+            Ok(())
+        } else {
+            self.wake.asleep.store(true, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            let result = if has_mail() { Ok(()) } else { self.sleep(timeout_ms) };
+            self.wake.asleep.store(false, Ordering::Relaxed);
+            result
+        };
+        self.ledger.again(precise_ns());
         result
     }
 
-    fn sleep(&self, timeout_ms: u16) -> io::Result<()> {
+    /// How its worker's time since the waiter was made divides into waiting and work.
+    pub fn times(&self) -> Times {
+        self.ledger.times(precise_ns())
+    }
+
+    /// How often it has slept.
+    pub fn sleeps(&self) -> u64 {
+        self.sleeps
+    }
+
+    fn sleep(&mut self, timeout_ms: u16) -> io::Result<()> {
+        self.sleeps += 1;
         let mut events = [EpollEvent::empty(); 4];
         match self.epoll.wait(&mut events, EpollTimeout::from(timeout_ms)) {
             Ok(count) => {
@@ -206,5 +222,10 @@ mod tests {
         let mut again = false;
         waiter.idle(0, || std::mem::replace(&mut again, true)).unwrap();
         assert!(again);
+        assert_eq!(waiter.sleeps(), 2);
+        let times = waiter.times();
+        assert!(times.idle_ns >= AWAKE_NS, "{times:?}");
+        waiter.worked();
+        assert!(waiter.times().busy_ns > times.busy_ns && waiter.times().idle_ns == times.idle_ns);
     }
 }

@@ -236,6 +236,7 @@ pub fn config(now_ms: u64) -> WorkerConfig {
         frames: 512,
         frame_size: SMALL_FRAME_BUFFER,
         now_ms,
+        clock_ns: || 0,
     }
 }
 

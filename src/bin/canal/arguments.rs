@@ -86,6 +86,9 @@ pub struct Show {
     /// Flows: only those of this protocol (tcp, udp, icmp, icmp6, sctp, a number)
     #[arg(long, value_name = "PROTOCOL")]
     pub proto: Option<String>,
+    /// Workers: what happens from now on for so long, and not since the start; a number with ms, s or m
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub over: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -246,6 +249,7 @@ mod tests {
             limit: 1000,
             endpoint: None,
             proto: None,
+            over: None,
         };
         let all = show(Topic::All).requests();
         for topic in topics.clone() {

@@ -59,9 +59,23 @@ fn print(text: &str, code: u8) -> ExitCode {
 
 fn show_topics(arguments: &Arguments, show: &arguments::Show) -> Result<(String, u8), ClientError> {
     let mut client = Client::connect(&arguments.socket)?;
+    let requests = show.requests();
+    let before = match show.over {
+        Some(time) if requests.contains(&Request::Workers) => {
+            let before = client.ask(&Request::Workers)?;
+            std::thread::sleep(time);
+            Some(before)
+        }
+        _ => None,
+    };
     let mut replies = Vec::new();
-    for request in show.requests() {
-        replies.push(client.ask(&request)?);
+    for request in requests {
+        replies.push(match (client.ask(&request)?, &before) {
+            (Reply::Workers(after), Some(Reply::Workers(before))) => Reply::Workers(
+                after.into_iter().zip(before).map(|(after, before)| after.since(before)).collect(),
+            ),
+            (reply, _) => reply,
+        });
     }
     let text = match show.output {
         Format::Json => render::json(&replies),

@@ -3,11 +3,13 @@
 use canal::observe::protocol::{
     DatastoreView, DeciderView, DropView, EndpointView, EnforcedView, FdbView, FlowView, GatewayView,
     GenerationView, IpSetView, PolicyView, PortView, RecordView, Reply, RouteView, RuleSetView, RulingView,
-    SettingView, StatusView, VtepView, WorkerView,
+    SettingView, StatusView, VtepView,
 };
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use serde_json::{Map, Value};
+
+mod workers;
 
 /// One reply: its value. Several: an object of them.
 pub fn json(replies: &[Reply]) -> String {
@@ -54,7 +56,7 @@ fn table(reply: &Reply, all_drops: bool) -> (&'static str, String) {
         Reply::Flows(flows) => ("flows", show_flows(flows)),
         Reply::Denied(records) => ("denied", show_records(records)),
         Reply::Drops(drops) => ("drops", show_drops(drops, all_drops)),
-        Reply::Workers(workers) => ("workers", show_workers(workers)),
+        Reply::Workers(workers) => ("workers", workers::show(workers)),
         Reply::Generation(generation) => ("generation", show_generation(generation)),
         Reply::Config(settings) => ("config", show_config(settings)),
         Reply::Status(view) => ("status", status(view)),
@@ -388,41 +390,6 @@ fn show_drops(drops: &[DropView], all: bool) -> String {
     let shown: Vec<&DropView> = drops.iter().filter(|drop| all || drop.frames > 0).collect();
     let row = |drop: &&DropView| vec![drop.reason.clone(), drop.frames.to_string(), drop.sentence.clone()];
     or_none(shown.len(), "drops", || grid(&["REASON", ">FRAMES", "MEANING"], shown.iter().map(row)))
-}
-
-fn show_workers(workers: &[WorkerView]) -> String {
-    let columns = [
-        ">WORKER",
-        ">CORE",
-        ">RX",
-        ">TX",
-        ">ENCAP",
-        ">DECAP",
-        ">HOST",
-        ">REPLIES",
-        ">HANDED",
-        ">DROPS",
-        ">FLOWS",
-        ">GENERATION",
-    ];
-    let row = |worker: &WorkerView| {
-        let mut row = vec![worker.worker.to_string(), optional(worker.core)];
-        let numbers = [
-            worker.received,
-            worker.forwarded,
-            worker.encapsulated,
-            worker.decapsulated,
-            worker.to_host,
-            worker.replies,
-            worker.handed_over,
-            worker.dropped,
-            worker.flows,
-            worker.seen_generation,
-        ];
-        row.extend(numbers.map(|number| number.to_string()));
-        row
-    };
-    or_none(workers.len(), "workers", || grid(&columns, workers.iter().map(row)))
 }
 
 fn show_generation(view: &GenerationView) -> String {

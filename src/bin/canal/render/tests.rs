@@ -1,4 +1,4 @@
-use canal::observe::protocol::{BehindView, LeaseView, ReasonView, RuleView};
+use canal::observe::protocol::{BehindView, LeaseView, PartView, ReasonView, RuleView, WorkerView};
 
 use super::*;
 
@@ -264,8 +264,38 @@ fn workers_and_generation() {
     assert_eq!(
         one(Reply::Workers(vec![worker])),
         "\
-WORKER  CORE       RX  TX  ENCAP  DECAP  HOST  REPLIES  HANDED  DROPS  FLOWS  GENERATION
-     0     1  1000000   0      0      0     0        0       0      0      0           0
+WORKER  CORE  BUSY  SLEEPS  BATCH       RX  TX  ENCAP  DECAP  HOST  REPLIES  HANDED  DROPS  FLOWS  GENERATION
+     0     1     -       0      -  1000000   0      0      0     0        0       0      0      0           0
+"
+    );
+    let part = |part: &str, timed_ns| PartView { part: part.into(), timed_ns, ns_per_frame: None };
+    let timed = |worker, frames: u64| WorkerView {
+        worker,
+        received: 40,
+        handed_over: frames,
+        batches: 16,
+        busy_ns: frames,
+        idle_ns: 1,
+        timed_frames: frames,
+        parts: vec![
+            part("receive", 1000 * frames),
+            part("neighbor", 0),
+            part("encap", 5 * u64::from(worker) * frames / 2),
+        ],
+        ..WorkerView::default()
+    };
+    assert_eq!(
+        one(Reply::Workers([timed(0, 0), timed(1, 2)].map(WorkerView::with_rates).into())),
+        "\
+WORKER  CORE   BUSY  SLEEPS  BATCH  RX  TX  ENCAP  DECAP  HOST  REPLIES    HANDED  DROPS  FLOWS  GENERATION
+     0     -   0.0%       0    2.5  40   0      0      0     0        0         0      0      0           0
+     1     -  66.7%       0    2.5  40   0      0      0     0        0  2 (5.0%)      0      0           0
+
+NS/FRAME      WORKER 0  WORKER 1
+receive              -    1000.0
+encap                -       2.5
+all                  -    1002.5
+frames timed         0         2
 "
     );
     let generation = GenerationView { generation: 4, revision: 9, complete: false, workers: vec![4, 3] };

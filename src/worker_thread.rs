@@ -83,8 +83,9 @@ pub struct FlowPage {
 #[error("worker {0} does not take orders: it is stuck or gone")]
 pub struct Stuck(u32);
 
-/// Port counters as the worker last published them.
+/// Port counters as the worker last published them. Aligned so that two workers never share a cache line.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub struct PortCounters([Counter; 7]);
 
 impl PortCounters {

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::flow::Census;
+use crate::limits::CACHE_BLOCK;
 use crate::spec::policy::PolicyDirection;
 use crate::timing::Timing;
 use crate::verdict::DropReason;
@@ -30,7 +31,7 @@ impl Counter {
     }
 }
 
-/// One worker's counters. Aligned so that two workers never share a cache line.
+/// One worker's counters. Aligned as [`CACHE_BLOCK`] says, which is why two workers never share a cache line.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct Counters {
@@ -168,5 +169,37 @@ impl Counters {
     /// Packets dropped for any reason.
     pub fn all_drops(&self) -> u64 {
         self.drops.iter().map(Counter::get).sum()
+    }
+}
+
+const _: () =
+    assert!(align_of::<Counters>() == CACHE_BLOCK && size_of::<Counters>().is_multiple_of(CACHE_BLOCK));
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// The blocks of memory that `value` lies in.
+    fn blocks<T>(value: &T) -> BTreeSet<usize> {
+        let first = std::ptr::from_ref(value) as usize;
+        (first / CACHE_BLOCK..=(first + size_of::<T>() - 1) / CACHE_BLOCK).collect()
+    }
+
+    #[test]
+    fn what_one_worker_counts_lies_where_nothing_else_does() {
+        let workers: Vec<Arc<Counters>> = (0..8).map(|_| Arc::default()).collect();
+        let mut taken = BTreeSet::new();
+        for counters in &workers {
+            let mut own = blocks(&**counters);
+            assert_eq!(own.len(), size_of::<Counters>() / CACHE_BLOCK);
+            // The reference count, which observers change, stands in front of them.
+            assert!(own.insert(std::ptr::from_ref(&**counters) as usize / CACHE_BLOCK - 1));
+            for block in own {
+                assert!(taken.insert(block), "two workers have a part of block {block:#x}");
+            }
+        }
     }
 }

@@ -25,6 +25,10 @@ pub const SMALL_FRAME_BUFFER: usize = 33 * 64;
 /// IPv6 extension headers walked before a packet is called malformed; real traffic carries at most two or three.
 pub const MAX_EXTENSION_HEADERS: usize = 8;
 
+/// What one worker writes lies in blocks of its own of this size, so that no other core waits for it: two cache lines,
+/// because processors fetch the neighbour of a line as well.
+pub const CACHE_BLOCK: usize = 128;
+
 /// Workers one daemon may run.
 pub const MAX_WORKERS: usize = 64;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
 
-use canal_dataplane::limits::MAX_WORKERS;
+use canal_dataplane::limits::{CACHE_BLOCK, MAX_WORKERS};
 
 use crate::waiter::Wake;
 
@@ -22,6 +22,9 @@ pub struct Mailbox<T> {
 }
 
 const _: () = assert!(MAX_WORKERS <= u64::BITS as usize);
+
+// Boxes stand side by side: each end of a queue is on cache lines of its own, and so is the next box.
+const _: () = assert!(align_of::<Slot<u64>>() == CACHE_BLOCK);
 
 /// A mailbox for each of `wakes`, in the order of the workers; each holds `capacity` items.
 ///

@@ -28,8 +28,9 @@ const REWARD: u32 = 2;
 /// Long waits in a row after which no wait begins awake any more, at most.
 const MAX_CONFIDENCE: u32 = 16;
 
-/// Wakes one worker from another thread.
+/// Wakes one worker from another thread. Aligned so that two workers never share a cache line.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct Wake {
     event: EventFd,
     asleep: AtomicBool,

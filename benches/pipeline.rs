@@ -1,21 +1,21 @@
 //! The whole pipeline in memory, and each of its stages: 64-byte packets, encapsulated and decapsulated, of established
-//! connections, in batches of several sizes, on one core and on two. Times are per packet; only the stages are timed, not
-//! the making of packets. Every group ends by saying how often the stages asked for memory.
+//! connections, in batches of several sizes. Times are per packet; only the stages are timed, not the making of packets.
+//! Beside every figure stands how often the stages asked for memory: never, or the bench fails.
 
 mod rig;
 
 use std::cell::{OnceCell, RefCell};
-use std::sync::{Arc, Barrier};
-use std::thread;
+use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use canal_dataplane::packet::Packet;
 use canal_dataplane::tables::{self, Tables};
 use canal_dataplane::testing::world;
+use canal_dataplane::timing::{EVERY, Part, Stopwatch, Timing};
 use canal_dataplane::trace::{NoTrace, Stage, Trace};
+use canal_io::clock::precise_ns;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 use rig::{Rig, Timed, Traffic};
 
 const NODES: u16 = 5000;
@@ -62,148 +62,172 @@ fn batches(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Workers of one process, each on its own core with connections of its own, all with the same tables. The time is that of
-/// the slowest, divided by the packets of all.
-fn cores(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("cores");
+/// What it costs that workers time one turn in 61, beside timing none and every one; then by turns, because the speed of a
+/// shared machine drifts.
+fn timing(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("timing");
     group.throughput(Throughput::Elements(1)).sample_size(20);
-    let there = thread::available_parallelism().map_or(1, |count| count.get());
-    for (name, traffic) in directions() {
-        let tables = tables();
-        let rig = |_| Rig::warm(Arc::clone(&tables), &traffic, 1_000);
-        let rigs = OnceCell::new();
-        for count in [1, 2] {
-            if count > there {
-                println!("cores/{name}/{count}: this machine has only {there}");
-                continue;
-            }
-            group.bench_function(BenchmarkId::new(name, count), |bencher| {
-                let rigs = rigs.get_or_init(|| RefCell::new((0..2).map(rig).collect::<Vec<_>>()));
-                bencher.iter_custom(|packets| together(&mut rigs.borrow_mut()[..count], packets));
+    for size in [1, 8, 64] {
+        let rig = OnceCell::new();
+        for (name, every) in [("never", u32::MAX), ("as-workers-do", EVERY), ("always", 1)] {
+            group.bench_function(BenchmarkId::new(name, size), |bencher| {
+                let rig = rig.get_or_init(|| {
+                    RefCell::new(Rig::warm(tables(), &Traffic::encap(), 1_000).in_batches_of(size))
+                });
+                bencher.iter_custom(|packets| timed(&mut rig.borrow_mut(), packets, every));
             });
         }
-        rigs.get().inspect(|rigs| println!("cores/{name}: {}", gain(&mut rigs.borrow_mut())));
+        rig.get().inspect(|rig| {
+            println!("timing/{size}: {}", price(&mut rig.borrow_mut()));
+            rig.borrow().report(&format!("timing/{size}"));
+        });
     }
     group.finish();
 }
 
-/// What a second core gains, by turns with one alone: the speed of a shared machine drifts, and so would a comparison of
-/// two benchmarks.
-fn gain(rigs: &mut [Rig]) -> String {
-    const PAIRS: usize = 61;
-    const PACKETS: u64 = 400_000;
-    let mut ratios: Vec<f64> = (0..PAIRS)
+/// The time of `packets` packets if every so manieth batch is timed stage by stage.
+fn timed(rig: &mut Rig, packets: u64, every: u32) -> Duration {
+    let sums = Timing::default();
+    let batches = packets.div_ceil(rig.batch() as u64);
+    let mut taken = Duration::ZERO;
+    let mut left = every;
+    for _ in 0..batches {
+        left -= 1;
+        if left > 0 {
+            taken += rig.run(&mut NoTrace);
+            continue;
+        }
+        left = every;
+        let begin = Instant::now();
+        let mut watch = Stopwatch::new(precise_ns);
+        taken += begin.elapsed() + rig.run(&mut watch);
+        let end = Instant::now();
+        sums.add(rig.batch() as u64, &watch);
+        taken += end.elapsed();
+    }
+    black_box(sums);
+    rig::scaled(taken, packets, rig.batch())
+}
+
+fn price(rig: &mut Rig) -> String {
+    const PAIRS: usize = 101;
+    // Whole rounds of 61 batches.
+    let packets = 100 * u64::from(EVERY) * rig.batch() as u64;
+    let mut more: Vec<f64> = (0..PAIRS)
         .map(|_| {
-            let one = together(&mut rigs[..1], PACKETS).as_secs_f64();
-            one / together(rigs, PACKETS).as_secs_f64()
+            let without = timed(rig, packets, u32::MAX).as_secs_f64();
+            (timed(rig, packets, EVERY).as_secs_f64() - without) * 1e9 / packets as f64
         })
         .collect();
-    ratios.sort_by(f64::total_cmp);
-    let [low, median, high] = [PAIRS / 4, PAIRS / 2, PAIRS * 3 / 4].map(|at| ratios[at]);
-    format!("{} cores do {median:.2} times what one does (quartiles {low:.2}, {high:.2})", rigs.len())
+    more.sort_by(f64::total_cmp);
+    let [low, median, high] = [PAIRS / 4, PAIRS / 2, PAIRS * 3 / 4].map(|at| more[at]);
+    format!("timing one batch in {EVERY} costs {median:.3} ns a packet (quartiles {low:.3}, {high:.3})")
 }
 
-/// Every rig runs its share of the packets on a core of its own; all begin at once.
-fn together(rigs: &mut [Rig], packets: u64) -> Duration {
-    let (share, barrier) = (packets.div_ceil(rigs.len() as u64), Barrier::new(rigs.len()));
-    let run = |(core, rig): (usize, &mut Rig)| {
-        let mut set = CpuSet::new();
-        set.set(core).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set)).expect("a core");
-        barrier.wait();
-        let batches = share.div_ceil(rig.batch() as u64);
-        let taken = (0..batches).map(|_| rig.run(&mut NoTrace)).sum();
-        rig::scaled(taken, share, rig.batch())
-    };
-    thread::scope(|scope| {
-        let threads: Vec<_> = rigs.iter_mut().enumerate().map(|rig| scope.spawn(move || run(rig))).collect();
-        threads.into_iter().map(|thread| thread.join().expect("no panic")).max().expect("a rig")
-    })
-}
+impl Timed for Stopwatch {}
 
-/// Clocks one stage of each batch: from the end of the one before it to its own end.
-struct StageClock {
-    /// `None` = output, which is the last and ends with the batch.
-    wanted: Option<Stage>,
+/// Clocks one part of each batch: from the end of the one before it to its own end.
+struct PartClock {
+    wanted: Part,
     last: Instant,
     taken: Duration,
 }
 
-impl Trace for StageClock {
+impl Trace for PartClock {
     fn after(&mut self, stage: Stage, _: &[Packet]) {
         let now = Instant::now();
-        if Some(stage) == self.wanted {
+        if Part::Stage(stage) == self.wanted {
             self.taken += now - self.last;
         }
         self.last = now;
     }
 }
 
-impl Timed for StageClock {
+impl Timed for PartClock {
     fn begin(&mut self, at: Instant) {
         self.last = at;
     }
 
     fn end(&mut self, at: Instant) {
-        if self.wanted.is_none() {
+        if self.wanted == Part::Output {
             self.taken += at - self.last;
         }
     }
 }
 
-/// Time per packet of each stage that packets of 1,000 established connections go through; then of those that only a
-/// connection's first packet sees, from one local workload to another. The clock itself adds about 0.4 ns.
+/// What every packet of an established connection goes through.
+const EVERY_PACKET: [Part; 9] = [
+    Part::Stage(Stage::Admit),
+    Part::Stage(Stage::Decap),
+    Part::Stage(Stage::Classify),
+    Part::Stage(Stage::Source),
+    Part::Stage(Stage::Owner),
+    Part::Stage(Stage::Conntrack),
+    Part::Stage(Stage::Forward),
+    Part::Stage(Stage::Encap),
+    Part::Output,
+];
+
+/// What only a connection's first packet sees.
+const FIRST_PACKET: [Part; 5] = [
+    Part::Stage(Stage::Conntrack),
+    Part::Stage(Stage::PolicyOfSource),
+    Part::Stage(Stage::Route),
+    Part::Stage(Stage::PolicyOfDestination),
+    Part::Stage(Stage::Commit),
+];
+
+/// Time per packet of each stage: of packets of established connections, of one of two workers; of opening packets from one
+/// local workload to another; and of what is neither. ICMP errors are left out: their rate is limited by design. The clock
+/// itself adds about 0.4 ns.
 fn stages(criterion: &mut Criterion) {
-    let every = [
-        Some(Stage::Admit),
-        Some(Stage::Decap),
-        Some(Stage::Classify),
-        Some(Stage::Source),
-        Some(Stage::Conntrack),
-        Some(Stage::Forward),
-        Some(Stage::Encap),
-        None,
-    ];
-    let first = [
-        Some(Stage::Conntrack),
-        Some(Stage::PolicyOfSource),
-        Some(Stage::Route),
-        Some(Stage::PolicyOfDestination),
-        Some(Stage::Commit),
-    ];
     let [encap, decap] = directions();
-    let groups =
-        [(encap.0, encap.1, &every[..]), (decap.0, decap.1, &every), ("first", Traffic::local(), &first)];
-    for (name, traffic, stages) in groups {
-        let mut group = criterion.benchmark_group(format!("stage/{name}"));
-        group.throughput(Throughput::Elements(1)).sample_size(20);
-        for wanted in stages {
-            let rig = OnceCell::new();
-            let id = wanted.map_or("Output".to_owned(), |stage| format!("{stage:?}"));
-            group.bench_function(id, |bencher| {
-                let rig = rig.get_or_init(|| {
-                    RefCell::new(match name {
-                        "first" => Rig::opening(tables(), &traffic),
-                        _ => Rig::warm(tables(), &traffic, 1_000),
-                    })
-                });
-                bencher.iter_custom(|packets| {
-                    let mut clock =
-                        StageClock { wanted: *wanted, last: Instant::now(), taken: Duration::ZERO };
-                    let mut rig = rig.borrow_mut();
-                    if name == "first" {
-                        rig.open(packets, &mut clock);
-                    } else {
-                        for _ in 0..packets.div_ceil(rig.batch() as u64) {
-                            rig.run(&mut clock);
-                        }
-                    }
-                    rig::scaled(clock.taken, packets, rig.batch())
-                });
-            });
+    for (name, traffic) in [encap, decap] {
+        for flows in [1_000, 1_000_000] {
+            let rig = || Rig::warm_member(tables(), &traffic, flows, (0, 2));
+            clock(criterion, &format!("stage/{name}/{flows}"), &EVERY_PACKET, rig, Rig::run);
         }
-        group.finish();
+    }
+    let opening = || Rig::opening(tables(), &Traffic::local());
+    clock(criterion, "stage/first", &FIRST_PACKET, opening, Rig::open_batch);
+    let rare = [
+        (Traffic::question(), Stage::Neighbor),
+        (Traffic::piece(), Stage::Datagram),
+        (Traffic::large(), Stage::Fragment),
+    ];
+    for (traffic, stage) in rare {
+        let rig = || Rig::warm(tables(), &traffic, 1);
+        clock(criterion, "stage/rare", &[Part::Stage(stage)], rig, Rig::run);
     }
 }
 
-criterion_group!(benches, pipeline, batches, cores, stages);
+/// Clocks each of `parts` while `run` takes batches through a worker.
+fn clock(
+    criterion: &mut Criterion,
+    name: &str,
+    parts: &[Part],
+    make: impl Fn() -> Rig,
+    run: impl Fn(&mut Rig, &mut PartClock) -> Duration,
+) {
+    let mut group = criterion.benchmark_group(name);
+    group.throughput(Throughput::Elements(1)).sample_size(20);
+    let rig = OnceCell::new();
+    for &wanted in parts {
+        group.bench_function(wanted.label(), |bencher| {
+            let rig = rig.get_or_init(|| RefCell::new(make()));
+            bencher.iter_custom(|packets| {
+                let mut clock = PartClock { wanted, last: Instant::now(), taken: Duration::ZERO };
+                let mut rig = rig.borrow_mut();
+                for _ in 0..packets.div_ceil(rig.batch() as u64) {
+                    run(&mut rig, &mut clock);
+                }
+                rig::scaled(clock.taken, packets, rig.batch())
+            });
+        });
+    }
+    group.finish();
+    rig.get().inspect(|rig| rig.borrow().report(name));
+}
+
+criterion_group!(benches, pipeline, batches, timing, stages);
 criterion_main!(benches);

@@ -16,14 +16,15 @@ use canal_dataplane::counters::Counters;
 use canal_dataplane::flow::Quota;
 use canal_dataplane::frame::FramePool;
 use canal_dataplane::limits::{BATCH, SMALL_FRAME_BUFFER};
-use canal_dataplane::net::Vni;
+use canal_dataplane::net::{FlowKey, Vni};
 use canal_dataplane::offload::{Caps, Offload};
 use canal_dataplane::port::mem::MemPort;
-use canal_dataplane::port::{Ingress, Received};
+use canal_dataplane::port::{Ingress, Outgoing, Received};
 use canal_dataplane::reply::GATEWAY_MAC;
 use canal_dataplane::stage::output::OutputCaps;
 use canal_dataplane::tables::Tables;
-use canal_dataplane::testing::{packets, world};
+use canal_dataplane::testing::packets::{self, Ip};
+use canal_dataplane::testing::world;
 use canal_dataplane::trace::{NoTrace, Trace};
 use canal_dataplane::worker::{Ports, Worker, WorkerConfig};
 
@@ -37,7 +38,7 @@ pub const ROUND: u32 = 32_768;
 pub struct Traffic {
     ingress: Ingress,
     template: Vec<u8>,
-    /// Where the ports of the inner UDP header stand.
+    /// Where the ports of the inner UDP header stand, right behind its addresses.
     ports: usize,
 }
 
@@ -53,9 +54,35 @@ impl Traffic {
     }
 
     fn from_pod(to: IpAddr) -> Self {
-        let packet = packets::udp((world::pod(1, 1, false), 0), (to, 0), 18);
+        Self::of_pod(&packets::udp((world::pod(1, 1, false), 0), (to, 0), 18))
+    }
+
+    fn of_pod(packet: &Ip) -> Self {
         let template = packet.frame(GATEWAY_MAC, world::pod_mac(1));
         Self { ingress: Ingress::Workload(101), template, ports: 34 }
+    }
+
+    /// As [`Self::encap`], the first piece of a datagram. All are of one datagram, whatever their ports.
+    pub fn piece() -> Self {
+        let packet = packets::udp((world::pod(1, 1, false), 0), (world::pod(7, 9, false), 0), 16);
+        Self::of_pod(&Ip { fragment: (true, 0), ..packet })
+    }
+
+    /// As [`Self::encap`], of 1,500 bytes that may be cut: two pieces fit the tunnel.
+    pub fn large() -> Self {
+        let packet = packets::udp((world::pod(1, 1, false), 0), (world::pod(7, 9, false), 0), 1472);
+        Self::of_pod(&packet)
+    }
+
+    /// Our pod 1 asks who has its gateway's address.
+    pub fn question() -> Self {
+        let mac = world::pod_mac(1).0;
+        let IpAddr::V4(pod) = world::pod(1, 1, false) else { unreachable!("of IPv4") };
+        let mut template = [&[0xff; 6][..], &mac, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &mac].concat();
+        template.extend([&pod.octets()[..], &[0; 6], &[169, 254, 1, 1]].concat());
+        // The ports go into the padding that every frame of this length has.
+        template.resize(60, 0);
+        Self { ingress: Ingress::Workload(101), template, ports: 44 }
     }
 
     /// From a pod of another node to our pod 1; the inner packet is of the same size.
@@ -68,6 +95,23 @@ impl Traffic {
     }
 }
 
+impl Traffic {
+    /// How many packets leave for one that comes.
+    fn pieces(&self) -> usize {
+        if self.template.len() > 1464 { 2 } else { 1 }
+    }
+
+    /// The connection of the packet with these ports.
+    fn key(&self, ports: u32) -> FlowKey {
+        let address = |at: usize| {
+            let bytes = self.template[at..].first_chunk().expect("inside of the header");
+            u32::from_be_bytes(*bytes)
+        };
+        let ends = (address(self.ports - 8), address(self.ports - 4));
+        FlowKey::v4(ends.0, ends.1, ((ports >> 16) as u16, ports as u16), 17, false).0
+    }
+}
+
 /// A worker that is fed packets of a number of flows, a batch at a time.
 pub struct Rig {
     pub worker: Worker,
@@ -75,10 +119,15 @@ pub struct Rig {
     pub now_ms: u64,
     traffic: Traffic,
     flows: u32,
+    /// Which worker of how many this is.
+    member: (u32, u32),
     batch: usize,
     pool: FramePool,
     received: Vec<Received>,
+    sent: Vec<Outgoing>,
     next: u32,
+    /// Connections opened since they were last forgotten.
+    opened: usize,
     /// How often the stages have asked for memory, and for how many packets.
     allocations: (u64, u64),
 }
@@ -86,26 +135,47 @@ pub struct Rig {
 impl Rig {
     /// One that has seen no packet yet; its table has room for `capacity` connections, all of which one sender may have.
     pub fn new(tables: Arc<Tables>, traffic: &Traffic, flows: u32, capacity: usize) -> Self {
+        Self::member(tables, traffic, flows, capacity, (0, 1))
+    }
+
+    /// As [`Self::new`], a worker of several: which one of how many. It gets the flows that it owns.
+    fn member(
+        tables: Arc<Tables>,
+        traffic: &Traffic,
+        flows: u32,
+        capacity: usize,
+        member: (u32, u32),
+    ) -> Self {
         let flow_capacity = capacity.max(4096);
         let flow_quota = Quota { workload: flow_capacity, node: flow_capacity };
-        let config = WorkerConfig { flow_capacity, flow_quota, frames: BATCH, ..world::config(1000) };
+        let (index, workers) = member;
+        let config =
+            WorkerConfig { index, workers, flow_capacity, flow_quota, frames: BATCH, ..world::config(1000) };
         Self {
             worker: Worker::new(config, Arc::new(Counters::default())),
             tables,
             now_ms: 1000,
             traffic: traffic.clone(),
             flows,
+            member,
             batch: BATCH,
             pool: FramePool::new(BATCH, SMALL_FRAME_BUFFER),
             received: Vec::with_capacity(BATCH),
+            sent: Vec::with_capacity(2 * BATCH),
             next: 0,
+            opened: ROUND as usize,
             allocations: (0, 0),
         }
     }
 
     /// One whose flows are all established.
     pub fn warm(tables: Arc<Tables>, traffic: &Traffic, flows: u32) -> Self {
-        let mut rig = Self::new(tables, traffic, flows, flows as usize);
+        Self::warm_member(tables, traffic, flows, (0, 1))
+    }
+
+    /// As [`Self::warm`], a worker of several: which one of how many, so that of `flows` flows it has its share.
+    pub fn warm_member(tables: Arc<Tables>, traffic: &Traffic, flows: u32, member: (u32, u32)) -> Self {
+        let mut rig = Self::member(tables, traffic, flows, flows as usize, member);
         for _ in 0..(2 * flows as usize).div_ceil(BATCH) + 2 {
             rig.run(&mut NoTrace);
         }
@@ -136,11 +206,8 @@ impl Rig {
     pub fn run<T: Timed>(&mut self, trace: &mut T) -> Duration {
         for _ in 0..self.batch {
             let mut frame = self.pool.take().expect("every frame came back");
-            // A stride that visits all flows and never the neighbour of the last one.
-            self.next = (self.next + 7919) % self.flows;
+            let ports = self.next_ports();
             assert!(frame.fill(&self.traffic.template));
-            // Destination ports from 0x8000 on, never VXLAN's; the UDP checksum of the template is not looked at.
-            let ports = (0x0400 + (self.next >> 14)) << 16 | 0x8000 | self.next & 0x3fff;
             frame.data_mut()[self.traffic.ports..self.traffic.ports + 4]
                 .copy_from_slice(&ports.to_be_bytes());
             self.received.push(Received { frame, offload: Offload::NONE, ingress: self.traffic.ingress });
@@ -157,23 +224,45 @@ impl Rig {
         self.allocations.0 += counting::calls() - asked;
         self.allocations.1 += self.batch as u64;
         let outputs = self.worker.outputs();
-        assert_eq!(outputs.access.len() + outputs.underlay.len(), self.batch, "everything passes here");
-        for sent in outputs.access.drain(..).chain(outputs.underlay.drain(..)) {
-            self.pool.give(black_box(sent).frame);
+        self.sent.extend(outputs.access.drain(..).chain(outputs.underlay.drain(..)));
+        assert_eq!(self.sent.len(), self.batch * self.traffic.pieces(), "everything passes here");
+        for (at, sent) in self.sent.drain(..).enumerate() {
+            // What is more than came in has been the worker's own.
+            let pool = if at < self.batch { &mut self.pool } else { self.worker.pool() };
+            pool.give(black_box(sent).frame);
         }
         end - start
     }
 
+    /// The ports of the next flow that this worker owns.
+    fn next_ports(&mut self) -> u32 {
+        loop {
+            // A stride that visits all flows and never the neighbour of the last one.
+            self.next = (self.next + 7919) % self.flows;
+            // Destination ports from 0x8000 on, never VXLAN's; the UDP checksum of the template is not looked at.
+            let ports = (0x0400 + (self.next >> 14)) << 16 | 0x8000 | self.next & 0x3fff;
+            let (index, workers) = self.member;
+            if workers == 1 || self.traffic.key(ports).owner(world::SEED, workers) == index {
+                return ports;
+            }
+        }
+    }
+
     /// Opens connections; returns how long the stages took for each of `packets`, times `packets`.
     pub fn open<T: Timed>(&mut self, packets: u64, trace: &mut T) -> Duration {
-        let mut taken = Duration::ZERO;
-        for batch in 0..packets.div_ceil(self.batch as u64) {
-            if batch % (u64::from(ROUND) / self.batch as u64) == 0 {
-                self.forget();
-            }
-            taken += self.run(trace);
-        }
+        let batches = packets.div_ceil(self.batch as u64);
+        let taken = (0..batches).map(|_| self.open_batch(trace)).sum();
         scaled(taken, packets, self.batch)
+    }
+
+    /// Opens a batch of connections; when all have been opened, they are forgotten first.
+    pub fn open_batch<T: Timed>(&mut self, trace: &mut T) -> Duration {
+        if self.opened + self.batch > ROUND as usize {
+            self.forget();
+            self.opened = 0;
+        }
+        self.opened += self.batch;
+        self.run(trace)
     }
 
     /// Opens connections while as many older ones expire; with the time that their expiry takes.

@@ -31,7 +31,7 @@ use std::time::Duration;
 #[derive(Parser)]
 #[command(name = "canal-bench")]
 struct Arguments {
-    /// What to measure: tcp-1, tcp-8, rtt, memory, start (these five if none is named), rtt-load; newflows, encap-64,
+    /// What to measure: tcp-1, tcp-8, rtt, memory, start (these five if none is named), idle, rtt-load; newflows, encap-64,
     /// decap-64, encap-imix, decap-imix, encap-1400, flows-1000, flows-100000; policy-change, load, updates.
     scenarios: Vec<Scenario>,
     /// Whom: kernel-vxlan, kernel-iptables-N, kernel-nftables-N, canal-PORT, canal-PORT-N; N is a number of policies.

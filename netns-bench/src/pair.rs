@@ -6,7 +6,7 @@ use crate::packets::{Direction, Ends};
 use crate::peer::{Forwarder, Peer};
 use crate::report::Samples;
 use crate::rules::{Policies, calico, iptables, nftables};
-use crate::scenario::{Scenario, memory, start, stream};
+use crate::scenario::{Scenario, idle, memory, start, stream};
 use crate::site::{Plan, Site};
 use anyhow::{Context, Result};
 use netns_tests::frames::mac;
@@ -177,6 +177,7 @@ impl Site for Pair<'_> {
             Scenario::RttLoad => self.rtt_under_load(plan, samples),
             Scenario::Memory => memory::measure(self, plan, samples),
             Scenario::Start => start::measure(self, samples),
+            Scenario::Idle => idle::measure(self, plan, samples),
             other => unreachable!("{other} is measured elsewhere"),
         }
     }

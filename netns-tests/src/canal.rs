@@ -39,6 +39,9 @@ const SHOWN: [&str; 15] = [
 /// Lines of its log shown on the terminal when a test fails; the whole of it is in the evidence.
 const TAIL_LINES: usize = 60;
 
+/// A tick of `/proc/PID/stat`: the kernel's USER_HZ is 100 wherever canal runs.
+const TICK_MS: u64 = 10;
+
 /// How the daemon is started.
 #[derive(Clone, Debug)]
 pub struct CanalOptions {
@@ -186,6 +189,17 @@ impl<'t> Canal<'t> {
             }
         }
         Ok(total)
+    }
+
+    /// Processor time that all its threads have used so far, also those that have ended, to the kernel's tick.
+    pub fn processor_time(&self) -> Result<Duration> {
+        let pid = self.pid().context("it does not run")?;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // Behind the name, which may hold anything: the 14th and the 15th field of proc(5) are the 12th and 13th.
+        let (_, fields) = stat.rsplit_once(") ").context("stat")?;
+        let spent = fields.split(' ').skip(11).take(2).map(str::parse::<u64>);
+        let ticks: u64 = spent.sum::<Result<_, _>>().context("utime, stime")?;
+        Ok(Duration::from_millis(ticks * TICK_MS))
     }
 
     /// SIGTERM, and its exit status.

@@ -1,5 +1,6 @@
 //! What is measured.
 
+pub mod idle;
 pub mod load;
 pub mod memory;
 pub mod newflows;
@@ -30,6 +31,8 @@ pub enum Scenario {
     Memory,
     /// How soon a daemon forwards.
     Start,
+    /// What a daemon costs that has nothing to do.
+    Idle,
     /// Round trips beside 100,000 packets a second.
     RttLoad,
     /// Connections opened a second.
@@ -68,12 +71,13 @@ pub enum Place {
 }
 
 /// Every scenario, in the order in which they are measured.
-pub const ALL: [Scenario; 17] = [
+pub const ALL: [Scenario; 18] = [
     Scenario::Tcp1,
     Scenario::Tcp8,
     Scenario::Rtt,
     Scenario::Memory,
     Scenario::Start,
+    Scenario::Idle,
     Scenario::RttLoad,
     Scenario::NewFlows,
     Scenario::Encap64,
@@ -121,6 +125,7 @@ impl Scenario {
             Self::Rtt => "rtt",
             Self::Memory => "memory",
             Self::Start => "start",
+            Self::Idle => "idle",
             Self::RttLoad => "rtt-load",
             Self::NewFlows => "newflows",
             Self::Encap64 => "encap-64",
@@ -167,7 +172,7 @@ impl Scenario {
             // Without policy nothing is asked, and the kernel keeps no connections.
             Self::NewFlows => peer.policies.is_some(),
             // A kernel peer has no daemon that could be looked at or told.
-            Self::Memory | Self::Start => !peer.is_kernel(),
+            Self::Memory | Self::Start | Self::Idle => !peer.is_kernel(),
             // The cluster brings its own policies.
             Self::PolicyChange | Self::Load => !peer.is_kernel() && peer.policies.is_none(),
             Self::Updates => peer.policies.is_none(),
@@ -179,6 +184,7 @@ impl Scenario {
     pub fn usual_peers(self, plan: &Plan) -> Vec<Peer> {
         let names: &[&str] = match self {
             Self::NewFlows => plan.scale(NEW_FLOWS, NEW_FLOWS_SMALL),
+            Self::Idle => &["canal-tap", "canal-udp", "canal-af-xdp"],
             Self::PolicyChange | Self::Load => &["canal-tap"],
             Self::Updates => &["kernel-vxlan", "canal-tap"],
             Self::RttLoad => &["kernel-vxlan", "canal-tap", "canal-udp"],

@@ -45,7 +45,9 @@ pub fn run<T: Trace>(
         datagram::run(batch, cx);
         trace.after(Stage::Datagram, batch);
     }
-    owner::run(batch, cx);
+    if rare.strangers {
+        owner::run(batch, cx);
+    }
     trace.after(Stage::Owner, batch);
     let undecided = conntrack::run(batch, cx);
     trace.after(Stage::Conntrack, batch);

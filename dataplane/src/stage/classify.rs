@@ -13,19 +13,25 @@ pub struct Rare {
     pub neighbors: bool,
     /// Pieces of datagrams.
     pub pieces: bool,
+    /// What may be another worker's: everything but plain packets that this one owns.
+    pub strangers: bool,
 }
 
 /// Parses every pending packet; names its flow.
 #[inline(never)]
 pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) -> Rare {
-    let seed = cx.flows.seed();
+    let (seed, workers) = (cx.flows.seed(), cx.workers);
     let mut rare = Rare::default();
     for packet in batch.iter_mut().filter(|p| p.verdict == Verdict::Pending) {
         if packet.parse_plain() {
-            packet.hash = packet.headers.key.hash(seed);
+            let key = packet.headers.key;
+            packet.hash = key.hash(seed);
             cx.flows.prefetch_index(packet.hash);
+            // Asked here, the key is at hand: a pass over the batch by itself costs three times as much.
+            rare.strangers |= workers > 1 && key.owner(seed, workers) != cx.worker;
             continue;
         }
+        rare.strangers |= workers > 1;
         match packet.parse() {
             Ok(Kind::Ip) => {
                 packet.hash = packet.headers.key.hash(seed);

@@ -8,9 +8,6 @@ use crate::verdict::Verdict;
 /// Marks pending packets that another worker owns.
 #[inline(never)]
 pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) {
-    if cx.workers <= 1 {
-        return;
-    }
     let seed = cx.flows.seed();
     for packet in batch.iter_mut().filter(|p| p.verdict == Verdict::Pending) {
         let owner = if packet.headers.fragment != Fragment::Whole {

@@ -3,6 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 use super::{Asked, Connection, Packet, Source};
+use crate::frame::Frame;
 use crate::offload::Offload;
 use crate::port::Received;
 use crate::verdict::Verdict;
@@ -15,12 +16,14 @@ use crate::verdict::Verdict;
 pub struct Batch {
     places: Vec<Packet>,
     len: usize,
+    /// For pieces of packets that are cut; empty between two of them.
+    pub(crate) pieces: Vec<Frame>,
 }
 
 impl Batch {
     /// An empty batch with places for `capacity` packets.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { places: (0..capacity).map(|_| Packet::none()).collect(), len: 0 }
+        Self { places: (0..capacity).map(|_| Packet::none()).collect(), ..Self::default() }
     }
 
     /// Takes the frames out of `received` and appends them as packets that nobody has looked at; their headers and hash

@@ -3,16 +3,16 @@
 use super::Context;
 use crate::fragment;
 use crate::offload::{Checksum, Offload};
-use crate::packet::{Batch, Packet};
+use crate::packet::Batch;
 use crate::verdict::{DropReason, Verdict};
 
 /// Cuts every packet that is to be fragmented; the pieces behind the first join the batch.
 #[inline(never)]
 pub fn run(batch: &mut Batch, cx: &mut Context<'_>) {
+    let mut rest = std::mem::take(&mut batch.pieces);
     for index in 0..batch.len() {
         let packet = &mut batch[index];
         let Verdict::Fragment { adjacency, mtu } = packet.verdict else { continue };
-        let mut rest = Vec::new();
         let checksum = packet.offload.checksum;
         let cut = fragment::fragment_v4(&mut packet.frame, checksum, usize::from(mtu), cx.pool, &mut rest);
         if cut.is_err() {
@@ -24,7 +24,10 @@ pub fn run(batch: &mut Batch, cx: &mut Context<'_>) {
         // As for pieces that come from elsewhere: a router that finds one too big quotes it, not the whole, and can be
         // believed only if the outer source port is that of what it quotes.
         packet.hash = packet.headers.key.of_pieces().hash(cx.flows.seed());
-        let pieces: Vec<Packet> = rest.into_iter().map(|frame| packet.with_frame(frame)).collect();
-        pieces.into_iter().for_each(|piece| batch.push(piece));
+        for frame in rest.drain(..) {
+            let piece = batch[index].with_frame(frame);
+            batch.push(piece);
+        }
     }
+    batch.pieces = rest;
 }

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use canal_control::datastore::{Change, KeyValue, Revision};
@@ -19,7 +20,7 @@ use canal_control::model::calico::decode::Key;
 use canal_control::model::flannel::{NetworkConfig, Prefix, Subnets};
 use canal_control::resolve::calico::routes::RouteSource;
 use canal_control::resolve::calico::{CalicoGraph, change_of, sync};
-use canal_control::resolve::{NodeFacts, Policy, resolve};
+use canal_control::resolve::{NodeFacts, Policy, Resolver};
 use canal_control::state::State;
 use canal_dataplane::net::Mac;
 use canal_dataplane::spec::{NodeSpec, Settings};
@@ -120,13 +121,14 @@ struct Node {
     graph: CalicoGraph,
     config: NetworkConfig,
     external: External,
-    host: HostView,
+    host: Arc<HostView>,
     on_link: BTreeSet<IpAddr>,
     published: NodeSpec,
     publisher: Publisher,
     generation: u64,
     revision: Revision,
     felix: Values,
+    resolver: Resolver,
 }
 
 impl Node {
@@ -153,13 +155,14 @@ impl Node {
             graph: CalicoGraph::new(&name, RouteSource::default()),
             config: NetworkConfig::read(NETWORK.as_bytes()).expect("a config"),
             external,
-            host: HostView { links, addresses: vec![outer], routes: vec![] },
+            host: Arc::new(HostView { links, addresses: vec![outer], routes: vec![] }),
             on_link: BTreeSet::new(),
             published: NodeSpec::default(),
             publisher: Publisher::new(Tables::closed()),
             generation: 0,
             revision: 1,
             felix: Values::default(),
+            resolver: Resolver::default(),
         }
     }
 
@@ -201,7 +204,7 @@ impl Node {
         [read - start, resolved - read, compared - resolved, compiled - compared, end - compiled]
     }
 
-    fn resolve(&self) -> NodeSpec {
+    fn resolve(&mut self) -> NodeSpec {
         let backend = self.config.backend().expect("a backend");
         let subnet = Ipv4Addr::from(0x0a00_0000 | (HERE as u32 + 1) << 8);
         let mac = Mac([2, 0, 0, 0, 0, 1]);
@@ -218,7 +221,7 @@ impl Node {
             settings: Settings::default(),
             felix: &self.felix,
         };
-        resolve(&self.state, &facts, Policy::Enforced(self.graph.resolution())).spec
+        self.resolver.resolve(&self.state, &facts, Policy::Enforced(self.graph.resolution())).spec
     }
 
     /// Median, 99th percentile and worst of changes one after the other, and the medians of their steps.

@@ -105,13 +105,15 @@ fn receiver(seen: &Seen) -> NodeSpec {
             // The captures hold super-frames, whose offload state a capture does not keep.
             mtu: u16::MAX,
             policy: EndpointPolicy::allow_all(),
-        }],
+        }]
+        .into(),
         vteps: vec![Vtep {
             outer: seen.outer.0,
             mac: mac(&seen.inner[6..]),
             owns: vec![IpNetwork::from(seen.inner_addresses.0)],
-        }],
-        routes: vec![Route { prefix: seen.inner_addresses.0.into(), via: Via::Vtep(seen.outer.0) }],
+        }]
+        .into(),
+        routes: vec![Route { prefix: seen.inner_addresses.0.into(), via: Via::Vtep(seen.outer.0) }].into(),
         ..NodeSpec::default()
     }
 }

@@ -49,7 +49,7 @@ fn compiled(case: &Case) -> Policy {
     };
     let spec = NodeSpec {
         sets: case.sets.clone(),
-        endpoints: vec![workload],
+        endpoints: vec![workload].into(),
         host_endpoints: vec![host],
         ..NodeSpec::default()
     };

@@ -82,7 +82,7 @@ mod tests {
             mtu: 1450,
             policy: EndpointPolicy::allow_all(),
         };
-        NodeSpec { endpoints: vec![endpoint], ..NodeSpec::default() }
+        NodeSpec { endpoints: vec![endpoint].into(), ..NodeSpec::default() }
     }
 
     fn key(source: [u8; 4], protocol: u8) -> FlowKey {

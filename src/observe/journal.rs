@@ -212,7 +212,7 @@ mod tests {
             mtu: 1450,
             policy: EndpointPolicy::allow_all(),
         };
-        compile(&NodeSpec { endpoints: vec![endpoint], ..NodeSpec::default() }, None, 1)
+        compile(&NodeSpec { endpoints: vec![endpoint].into(), ..NodeSpec::default() }, None, 1)
     }
 
     fn told(event: Event) -> Told {

@@ -223,10 +223,12 @@ fn ruling(
     Some(RulingView { allowed, by: names::decider(&judgement.decider) })
 }
 
-/// Where an action leads, if it was decided by these tables.
+/// Where an action leads, if it was decided by tables with the same ways.
 fn via(action: Action, tables: &Tables) -> String {
     let adjacency = action.adjacency.and_then(|adjacency| tables.adjacencies.get(adjacency as usize));
-    let decided = action.generation == tables.generation as u32;
+    let generation = tables.generation as u32;
+    let age = |since: u32| generation.wrapping_sub(since);
+    let decided = age(action.generation) <= age(tables.ways_since() as u32);
     let next = adjacency.filter(|_| decided).map(|adjacency| names::next_hop(adjacency, tables));
     next.flatten().unwrap_or_else(|| "-".into())
 }
@@ -385,12 +387,14 @@ mod tests {
                     mtu: 1450,
                     policy: EndpointPolicy::allow_all(),
                 },
-            ],
+            ]
+            .into(),
             vteps: vec![Vtep {
                 outer: "192.0.2.2".parse().unwrap(),
                 mac: Mac([2, 0, 0, 0, 0, 2]),
                 owns: vec![network("10.1.2.0/24")],
-            }],
+            }]
+            .into(),
             routes: vec![
                 Route { prefix: network("10.1.1.0/24"), via: Via::Drop(DropReason::UnassignedAddress) },
                 Route { prefix: network("10.1.2.0/24"), via: Via::Vtep("192.0.2.2".parse().unwrap()) },
@@ -398,7 +402,8 @@ mod tests {
                     prefix: network("10.1.3.0/24"),
                     via: Via::Direct { next_hop: "192.0.2.3".parse().unwrap(), mtu: 1500 },
                 },
-            ],
+            ]
+            .into(),
             ..NodeSpec::default()
         }
     }

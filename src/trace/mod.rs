@@ -92,9 +92,10 @@ impl Tracer {
     }
 }
 
-/// The tables as they are, one generation earlier and without any policy.
+/// The tables as they are, without any policy, and of a generation whose decisions do not hold any more: the packet that is
+/// traced goes all the way.
 fn permissive(spec: &NodeSpec, tables: &Tables) -> Tables {
     let mut spec = spec.clone();
     spec.endpoints.iter_mut().for_each(|endpoint| endpoint.policy = EndpointPolicy::allow_all());
-    compile(&spec, Some(tables), tables.generation.saturating_sub(1))
+    compile(&spec, Some(tables), tables.ways_since().saturating_sub(1))
 }

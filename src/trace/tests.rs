@@ -44,12 +44,14 @@ fn spec() -> NodeSpec {
             endpoint("a", 7, &["10.1.1.2/32"]),
             endpoint("b", 8, &["10.1.1.3/32", "fd00::3/128"]),
             endpoint("down", 0, &["10.1.1.4/32"]),
-        ],
+        ]
+        .into(),
         vteps: vec![Vtep {
             outer: peer,
             mac: Mac([2, 0, 0, 0, 0, 2]),
             owns: vec![network("10.1.2.0/24"), network("192.0.2.2/32")],
-        }],
+        }]
+        .into(),
         routes: vec![
             Route { prefix: network("10.1.1.0/24"), via: Via::Drop(DropReason::UnassignedAddress) },
             Route { prefix: network("10.1.2.0/24"), via: Via::Vtep(peer) },
@@ -57,8 +59,9 @@ fn spec() -> NodeSpec {
                 prefix: network("10.1.3.0/24"),
                 via: Via::Direct { next_hop: "192.0.2.3".parse().unwrap(), mtu: 1500 },
             },
-        ],
-        direct_sources: vec![network("10.1.3.0/24")],
+        ]
+        .into(),
+        direct_sources: vec![network("10.1.3.0/24")].into(),
         ..NodeSpec::default()
     }
 }

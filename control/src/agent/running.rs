@@ -32,7 +32,7 @@ use crate::flannel::join::lease_value;
 use crate::flannel::{Identity, SubnetEnv};
 use crate::host::{self, Desired, External, HostView, Outcome, keep};
 use crate::model::flannel::{Backend, NetworkConfig, Subnets};
-use crate::resolve::{NodeFacts, Resolved, desired, edge_plan, resolve};
+use crate::resolve::{NodeFacts, Resolved, Resolver, desired, edge_plan};
 use crate::state::{Complaint, ConfigState};
 use crate::status::{ApplyStatus, InForce};
 
@@ -69,7 +69,7 @@ impl Joined {
     fn facts<'a>(
         &'a self,
         external: &'a External,
-        host: &'a HostView,
+        host: &'a Arc<HostView>,
         on_link: &'a BTreeSet<std::net::IpAddr>,
         options: &'a Options,
         felix: &'a Values,
@@ -151,6 +151,7 @@ pub(super) struct Running {
     pub(super) applied: ApplyStatus,
     pub(super) calico: CalicoFollower,
     felix: FelixFollower,
+    resolver: Resolver,
     reporting: Reporting,
     /// Not to act again before.
     pause_until: Instant,
@@ -249,6 +250,7 @@ impl Running {
             applied: ApplyStatus::default(),
             calico,
             felix,
+            resolver: Resolver::default(),
             reporting,
             pause_until: Instant::now(),
             complaints: Vec::new(),
@@ -408,7 +410,7 @@ impl Running {
         let felix = &self.felix.config().values;
         let facts = self.joined.facts(&self.external, &view, &on_link, options, felix);
         let Resolved { spec, complaints, gateway_trouble, superseded } =
-            resolve(state, &facts, self.calico.policy());
+            self.resolver.resolve(state, &facts, self.calico.policy());
         let (wanted, plan) = (desired(&facts, &spec), edge_plan(&facts, &spec));
         let own = self.joined.duplicate.iter().cloned();
         self.complaints = own.chain(self.felix.config().complaints()).chain(complaints).collect();

@@ -10,20 +10,22 @@
 //! one wins by a rule that every node applies alike, the other one's addresses are dropped rather than guessed, and
 //! a [`Complaint`] says so.
 
+mod attached;
 pub mod calico;
 mod claims;
 mod endpoints;
 mod gateways;
 mod host_endpoints;
+mod known;
 mod outward;
 mod peers;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use canal_dataplane::spec::policy::Failsafes;
-use canal_dataplane::spec::{LocalVtep, NodeSpec, Route, Settings, Via, Vxlan};
-use canal_dataplane::verdict::DropReason;
+use canal_dataplane::spec::{LocalVtep, NodeSpec, Settings, Vxlan};
 use ipnetwork::IpNetwork;
 
 pub use outward::{desired, edge_plan};
@@ -37,6 +39,8 @@ use crate::model::calico::resources::{EncapMode, IpPool};
 use crate::model::flannel::mtu::{MtuTooSmall, Underlay, overlay_mtu};
 use crate::model::flannel::{Backend, NetworkConfig, Subnets};
 use crate::state::{Complaint, State};
+use attached::{Attached, Taken};
+use known::Known;
 
 /// What this node knows besides the datastore.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +56,7 @@ pub struct NodeFacts<'a> {
     /// Our tunnel end points' addresses.
     pub identity: Identity,
     /// Links and addresses of the host.
-    pub host: &'a HostView,
+    pub host: &'a Arc<HostView>,
     /// Those among the peers' addresses that are on the external interface's link: no gateway in between. Needed with
     /// host-gw and DirectRouting only.
     pub on_link: &'a BTreeSet<IpAddr>,
@@ -149,55 +153,70 @@ pub fn pod_mtu(config: &NetworkConfig, backend: &Backend, interface_mtu: u32) ->
 
 /// Everything the dataplane shall do on this node.
 pub fn resolve(state: &State, node: &NodeFacts<'_>, policy: Policy<'_>) -> Resolved {
-    let mut complaints: Vec<Complaint> = state.complaints().cloned().collect();
-    let host_addresses = node.host_addresses();
+    Resolver::default().resolve(state, node, policy)
+}
 
-    let settled = claims::settle(state, node, &host_addresses, &mut complaints);
-    let peers = peers::peers(&settled.claims, node, &mut complaints);
-    let endpoints =
-        endpoints::endpoints(state, node, policy, &host_addresses, &peers.addresses, &mut complaints);
-    let (sets, host_endpoints) = match policy {
-        Policy::Open => (Vec::new(), Vec::new()),
-        Policy::Enforced(resolution) => {
-            complaints.extend(resolution.complaints());
-            let hosts = host_endpoints::host_endpoints(resolution, node, &mut complaints);
-            (resolution.sets.values().cloned().collect(), hosts)
+/// [`resolve`] again and again: what has not changed since the last time is not worked out anew, and is the same in memory.
+#[derive(Debug, Default)]
+pub struct Resolver {
+    peers: Option<Known>,
+    workloads: Option<Attached>,
+}
+
+impl Resolver {
+    /// As [`resolve`].
+    pub fn resolve(&mut self, state: &State, node: &NodeFacts<'_>, policy: Policy<'_>) -> Resolved {
+        let mut complaints: Vec<Complaint> = state.complaints().cloned().collect();
+        let host_addresses = node.host_addresses();
+
+        let peers = Known::refreshed(&mut self.peers, state, node, &host_addresses);
+        complaints.extend_from_slice(&peers.complaints);
+        let taken = Taken { host_addresses: &host_addresses, peers: &peers.addresses };
+        let workloads = Attached::refreshed(&mut self.workloads, state, node, policy, taken);
+        complaints.extend_from_slice(&workloads.complaints);
+        let (sets, host_endpoints) = match policy {
+            Policy::Open => (Vec::new(), Vec::new()),
+            Policy::Enforced(resolution) => {
+                complaints.extend(resolution.complaints());
+                let hosts = host_endpoints::host_endpoints(resolution, node, &mut complaints);
+                (resolution.sets.values().cloned().collect(), hosts)
+            }
+        };
+        complaints.extend(foreign_overlays(state));
+
+        let mut routes = peers.routes.clone();
+        let (workloads, announced) = (&workloads.endpoints, &peers.announced);
+        let gateways = gateways::gateways(node, workloads, &routes, announced, &mut complaints);
+        if !gateways.routes.is_empty() {
+            let own: BTreeSet<IpNetwork> = gateways.routes.iter().map(|route| route.prefix).collect();
+            routes.retain(|route| !own.contains(&route.prefix));
+            routes.extend(gateways.routes);
+            routes.sort_unstable();
         }
-    };
-    complaints.extend(foreign_overlays(state));
-
-    let mut routes = peers.routes;
-    if *node.backend != Backend::Alloc {
-        let unassigned = |prefix| Route { prefix, via: Via::Drop(DropReason::UnassignedAddress) };
-        routes.extend(node.own_subnets().into_iter().map(unassigned));
+        let spec = NodeSpec {
+            revision: u64::try_from(state.revision()).unwrap_or(0),
+            settings: node.felix.over(node.settings),
+            vxlan: vxlan(node, &mut complaints),
+            host_addresses: host_addresses.into_iter().collect(),
+            gateway_v4: node.tunnel_v4().or(node.external.v4),
+            gateway_v6: node.tunnel_v6().or(node.external.v6),
+            endpoints: workloads.clone(),
+            vteps: peers.vteps.clone(),
+            gateways: gateways.gateways,
+            routes,
+            direct_sources: peers.direct_sources.clone(),
+            sets,
+            failsafes: match host_endpoints.is_empty() {
+                true => Failsafes::default(),
+                false => node.felix.failsafes.clone(),
+            },
+            host_endpoints,
+        };
+        complaints.sort_unstable();
+        complaints.dedup();
+        let superseded = peers.superseded.clone();
+        Resolved { spec, complaints, gateway_trouble: gateways.trouble, superseded }
     }
-    let gateways = gateways::gateways(node, &endpoints, &routes, &peers.announced, &mut complaints);
-    let own: BTreeSet<IpNetwork> = gateways.routes.iter().map(|route| route.prefix).collect();
-    routes.retain(|route| !own.contains(&route.prefix));
-    routes.extend(gateways.routes);
-    routes.sort_unstable();
-    let spec = NodeSpec {
-        revision: u64::try_from(state.revision()).unwrap_or(0),
-        settings: node.felix.over(node.settings),
-        vxlan: vxlan(node, &mut complaints),
-        host_addresses: host_addresses.into_iter().collect(),
-        gateway_v4: node.tunnel_v4().or(node.external.v4),
-        gateway_v6: node.tunnel_v6().or(node.external.v6),
-        endpoints,
-        vteps: peers.vteps,
-        gateways: gateways.gateways,
-        routes,
-        direct_sources: peers.direct_sources,
-        sets,
-        failsafes: match host_endpoints.is_empty() {
-            true => Failsafes::default(),
-            false => node.felix.failsafes.clone(),
-        },
-        host_endpoints,
-    };
-    complaints.sort_unstable();
-    complaints.dedup();
-    Resolved { spec, complaints, gateway_trouble: gateways.trouble, superseded: settled.superseded }
 }
 
 /// Pools whose packets Calico would carry.

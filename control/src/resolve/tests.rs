@@ -1,9 +1,10 @@
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use canal_dataplane::net::{Mac, Vni};
 use canal_dataplane::spec::policy::{EndpointPolicy, EndpointToHost};
-use canal_dataplane::spec::{Endpoint, Vtep};
+use canal_dataplane::spec::{Endpoint, Route, Via, Vtep};
 use canal_dataplane::verdict::DropReason::{UnassignedAddress, UnresolvedVtep};
 use proptest::prelude::*;
 
@@ -30,11 +31,15 @@ struct World {
     state: State,
     config: NetworkConfig,
     external: External,
-    host: HostView,
+    host: Arc<HostView>,
     on_link: BTreeSet<IpAddr>,
     felix: Values,
     gateways: Vec<String>,
     revision: Revision,
+    /// What Calico's resources say; everything is allowed without.
+    resolution: Option<calico::Resolution>,
+    /// Of all that was resolved before.
+    resolver: RefCell<Resolver>,
 }
 
 impl World {
@@ -68,11 +73,13 @@ impl World {
             state: State::new("n1", &Prefix::default()),
             config: NetworkConfig::read(config.as_bytes()).unwrap(),
             external,
-            host,
+            host: Arc::new(host),
             on_link: BTreeSet::new(),
             felix: Values::default(),
             gateways: Vec::new(),
             revision: 1,
+            resolution: None,
+            resolver: RefCell::default(),
         };
         world.put("/coreos.com/network/config", config);
         world
@@ -124,8 +131,15 @@ impl World {
         })
     }
 
+    /// The same whether the past is known or not.
     fn resolve(&self) -> Resolved {
-        self.node(|node| resolve(&self.state, node, Policy::Open))
+        self.node(|node| {
+            let policy = self.resolution.as_ref().map_or(Policy::Open, Policy::Enforced);
+            let resolved = resolve(&self.state, node, policy);
+            let kept = self.resolver.borrow_mut().resolve(&self.state, node, policy);
+            assert_eq!(kept, resolved);
+            resolved
+        })
     }
 
     fn via(&self, prefix: &str) -> Option<Via> {
@@ -167,18 +181,20 @@ fn a_peer_is_a_vtep_and_two_routes() {
         host_addresses: vec![ip("10.244.1.0"), ip("192.0.2.1"), ip("198.51.100.1"), ip("2001:db8::1")],
         gateway_v4: Some([10, 244, 1, 0].into()),
         gateway_v6: Some("2001:db8::1".parse().unwrap()),
-        endpoints: vec![],
+        endpoints: vec![].into(),
         vteps: vec![Vtep {
             outer: ip("192.0.2.2"),
             mac: Mac([2, 0, 0, 0, 0, 2]),
             owns: vec![net("10.244.2.0/24"), net("192.0.2.2/32")],
-        }],
+        }]
+        .into(),
         routes: vec![
             Route { prefix: net("10.244.1.0/24"), via: Via::Drop(UnassignedAddress) },
             Route { prefix: net("10.244.2.0/24"), via: vtep.clone() },
             Route { prefix: net("192.0.2.2/32"), via: vtep },
-        ],
-        direct_sources: vec![net("10.244.2.0/24"), net("192.0.2.2/32")],
+        ]
+        .into(),
+        direct_sources: vec![net("10.244.2.0/24"), net("192.0.2.2/32")].into(),
         ..NodeSpec::default()
     };
     assert_eq!(spec, expected);
@@ -388,7 +404,7 @@ fn endpoints_are_sorted_and_know_their_interface() {
             policy: EndpointPolicy::allow_all(),
         },
     ];
-    assert_eq!(spec.endpoints, expected);
+    assert_eq!(*spec.endpoints, expected);
     assert_eq!(complaints, []);
 }
 
@@ -541,6 +557,96 @@ proptest! {
         addresses.dedup();
         prop_assert_eq!((interfaces.len(), addresses.len()), counts);
     }
+}
+
+/// Something that happens to a node.
+#[derive(Clone, Debug)]
+enum Event {
+    Put(String, String),
+    Gone(String),
+    Mtu(u32),
+    Moved(u8),
+    OnLink(u8),
+    HostAddress(u8),
+    InterfacePrefix(bool),
+    Gateway(bool),
+    /// Everything is allowed again, or what one workload may has changed.
+    Policy(Option<(u8, bool)>),
+    Lost,
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        6 => any_entry().prop_map(|(key, value)| Event::Put(key, value)),
+        3 => any_entry().prop_map(|(key, _)| Event::Gone(key)),
+        1 => prop_oneof![Just(100), Just(1500), Just(9000)].prop_map(Event::Mtu),
+        1 => (1u8..5).prop_map(Event::Moved),
+        1 => (1u8..5).prop_map(Event::OnLink),
+        1 => (1u8..5).prop_map(Event::HostAddress),
+        1 => any::<bool>().prop_map(Event::InterfacePrefix),
+        1 => any::<bool>().prop_map(Event::Gateway),
+        2 => prop::option::of((0u8..4, any::<bool>())).prop_map(Event::Policy),
+        1 => Just(Event::Lost),
+    ]
+}
+
+impl World {
+    fn happen(&mut self, event: Event) {
+        let node = |host: u8| IpAddr::from([192, 0, 2, host]);
+        match event {
+            Event::Put(key, value) => self.put(&key, &value),
+            Event::Gone(key) => self.state.apply(&[Change { key, value: None, revision: self.revision }]),
+            Event::Mtu(mtu) => self.external.mtu = mtu,
+            Event::Moved(host) => self.external.public_v4 = Some([192, 0, 2, host].into()),
+            Event::OnLink(host) => drop(self.on_link.insert(node(host))),
+            Event::HostAddress(host) => {
+                let address = address(3, &format!("192.0.2.{host}/32"));
+                Arc::make_mut(&mut self.host).addresses.push(address);
+            }
+            Event::InterfacePrefix(any) => {
+                self.felix.interface_prefixes = if any { vec![] } else { vec!["tap".into(), "cali1".into()] };
+            }
+            Event::Gateway(there) => self.gateways = if there { vec!["eth1".into()] } else { vec![] },
+            Event::Policy(None) => self.resolution = None,
+            Event::Policy(Some((name, allowed))) => {
+                let key = WorkloadKey { namespace: "default".into(), name: format!("n1-k8s-{name}-eth0") };
+                let policy = if allowed { EndpointPolicy::allow_all() } else { EndpointPolicy::default() };
+                self.resolution.get_or_insert_default().workloads.insert(key, policy);
+            }
+            Event::Lost => self.state = self.state.clone().aged(),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_kept_is_what_would_be_worked_out_anew(events in prop::collection::vec(any_event(), 1..30), backend in 0usize..4) {
+        let mut world = World::new([VXLAN, DIRECT, HOST_GW, ALLOC][backend]);
+        for event in events {
+            world.happen(event);
+            world.resolve();
+        }
+    }
+}
+
+#[test]
+fn other_nodes_are_kept_in_memory_while_only_workloads_change() {
+    let mut world = World::new(VXLAN);
+    world.peer("10.244.2.0-24", "192.0.2.2");
+    let mut resolver = Resolver::default();
+    let mut routes = |world: &World| {
+        let spec = world.node(|node| resolver.resolve(&world.state, node, Policy::Open)).spec;
+        (spec.routes.as_ptr(), spec.routes)
+    };
+    // Both are held, so that no address in memory is used twice.
+    let (first, second) = (routes(&world), {
+        world.workload("a", "cali0", r#""10.244.1.5/32""#);
+        routes(&world)
+    });
+    assert_eq!(first.0, second.0);
+    world.peer("10.244.3.0-24", "192.0.2.3");
+    let third = routes(&world);
+    assert_eq!((first.0 == third.0, third.1.len()), (false, first.1.len() + 2));
 }
 
 #[test]

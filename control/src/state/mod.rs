@@ -73,11 +73,13 @@ pub struct State {
     nodename: String,
     prefix: Prefix,
     config: ConfigState,
-    leases: BTreeMap<String, Lease>,
-    unreachable: BTreeMap<String, Unreachable>,
+    /// These, and [`Self::local`], are copied when they change and somebody else has them: the same memory is the same
+    /// content.
+    leases: Arc<BTreeMap<String, Lease>>,
+    unreachable: Arc<BTreeMap<String, Unreachable>>,
     calico: Calico,
     /// Those of [`Self::calico`] that are on this node.
-    local: BTreeMap<WorkloadKey, Arc<WorkloadEndpoint>>,
+    local: Arc<BTreeMap<WorkloadKey, Arc<WorkloadEndpoint>>>,
     quirks: Quirks,
     complaints: BTreeMap<String, Complaint>,
     /// Documents a restart without datastore needs: config, leases, Calico's. Not those of workloads of other nodes, which
@@ -93,10 +95,10 @@ impl State {
             nodename: nodename.to_owned(),
             prefix: prefix.clone(),
             config: ConfigState::Absent,
-            leases: BTreeMap::new(),
-            unreachable: BTreeMap::new(),
+            leases: Arc::default(),
+            unreachable: Arc::default(),
             calico: Calico::default(),
-            local: BTreeMap::new(),
+            local: Arc::default(),
             quirks: Quirks::default(),
             complaints: BTreeMap::new(),
             documents: BTreeMap::new(),
@@ -128,14 +130,14 @@ impl State {
     fn forget(&mut self, key: &str) {
         if key == self.prefix.config_key() {
             self.config = ConfigState::Absent;
-        } else if self.leases.remove(key).is_none()
-            && self.unreachable.remove(key).is_none()
+        } else if !remove(&mut self.leases, key)
+            && !remove(&mut self.unreachable, key)
             && is_calico(key)
             && let Ok(parsed) = Key::parse(key)
         {
             self.calico.forget(&parsed);
             if let Some(workload) = WorkloadKey::from_key(key) {
-                self.local.remove(&workload);
+                remove(&mut self.local, &workload);
             }
         }
         self.complaints.remove(key);
@@ -166,7 +168,7 @@ impl State {
     fn learn_lease(&mut self, entry: &KeyValue) {
         match Lease::read(entry) {
             Ok(lease) => {
-                self.leases.insert(entry.key.clone(), lease);
+                Arc::make_mut(&mut self.leases).insert(entry.key.clone(), lease);
                 self.keep(entry);
             }
             Err(Unreadable { subnets: None, .. }) => {
@@ -176,7 +178,8 @@ impl State {
                 let reason = reason.map_or_else(String::new, |reason| format!("{reason}; "));
                 self.complain(&entry.key, format!("{reason}packets for its subnet are dropped"));
                 let mod_revision = entry.mod_revision;
-                self.unreachable.insert(entry.key.clone(), Unreachable { subnets, mod_revision });
+                let unreachable = Unreachable { subnets, mod_revision };
+                Arc::make_mut(&mut self.unreachable).insert(entry.key.clone(), unreachable);
             }
         }
     }
@@ -204,7 +207,7 @@ impl State {
         if let Some(key) = local
             && let Some(endpoint) = self.calico.workloads().get(&key)
         {
-            self.local.insert(key, Arc::clone(endpoint));
+            Arc::make_mut(&mut self.local).insert(key, Arc::clone(endpoint));
         }
     }
 
@@ -228,8 +231,9 @@ impl State {
     /// As something that was: the revisions of its history are older than any other.
     #[must_use]
     pub fn aged(mut self) -> Self {
-        self.leases.values_mut().for_each(|lease| lease.mod_revision = Revision::MIN);
-        self.unreachable.values_mut().for_each(|lease| lease.mod_revision = Revision::MIN);
+        let (leases, unreachable) = (Arc::make_mut(&mut self.leases), Arc::make_mut(&mut self.unreachable));
+        leases.values_mut().for_each(|lease| lease.mod_revision = Revision::MIN);
+        unreachable.values_mut().for_each(|lease| lease.mod_revision = Revision::MIN);
         self
     }
 
@@ -239,8 +243,10 @@ impl State {
         if key == self.prefix.config_key() {
             self.config.clone_from(&former.config);
         }
-        copy(&mut self.leases, &former.leases, key);
-        copy(&mut self.unreachable, &former.unreachable, key);
+        if key.starts_with(&self.prefix.subnets()) {
+            copy(Arc::make_mut(&mut self.leases), &former.leases, key);
+            copy(Arc::make_mut(&mut self.unreachable), &former.unreachable, key);
+        }
         copy(&mut self.complaints, &former.complaints, key);
         copy(&mut self.documents, &former.documents, key);
         if is_calico(key)
@@ -248,7 +254,7 @@ impl State {
         {
             self.calico.restore(&former.calico, &parsed);
             if let Some(workload) = WorkloadKey::from_key(key) {
-                copy(&mut self.local, &former.local, &workload);
+                copy(Arc::make_mut(&mut self.local), &former.local, &workload);
             }
         }
     }
@@ -264,12 +270,12 @@ impl State {
     }
 
     /// Readable leases by key, our own among them.
-    pub const fn leases(&self) -> &BTreeMap<String, Lease> {
+    pub const fn leases(&self) -> &Arc<BTreeMap<String, Lease>> {
         &self.leases
     }
 
     /// Leases whose value cannot be read, by key.
-    pub const fn unreachable(&self) -> &BTreeMap<String, Unreachable> {
+    pub const fn unreachable(&self) -> &Arc<BTreeMap<String, Unreachable>> {
         &self.unreachable
     }
 
@@ -278,7 +284,12 @@ impl State {
         &self.calico
     }
 
-    /// Workload endpoints of this node, in order of their names.
+    /// Workload endpoints of this node.
+    pub const fn local(&self) -> &Arc<BTreeMap<WorkloadKey, Arc<WorkloadEndpoint>>> {
+        &self.local
+    }
+
+    /// The same, in order of their names.
     pub fn local_workloads(&self) -> impl Iterator<Item = (&WorkloadKey, &WorkloadEndpoint)> {
         self.local.iter().map(|(key, endpoint)| (key, &**endpoint))
     }
@@ -302,6 +313,16 @@ impl State {
     pub const fn revision(&self) -> Revision {
         self.revision
     }
+}
+
+/// Takes a key out; tells whether it was there.
+fn remove<K, Q, V>(from: &mut Arc<BTreeMap<K, V>>, key: &Q) -> bool
+where
+    K: Borrow<Q> + Ord + Clone,
+    Q: Ord + ?Sized,
+    V: Clone,
+{
+    from.contains_key(key) && Arc::make_mut(from).remove(key).is_some()
 }
 
 /// What is `from` under a key is `to`, too, be it nothing.

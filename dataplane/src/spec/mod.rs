@@ -4,6 +4,7 @@
 //! the slow evaluator in [`crate::reference`] reads it as it stands.
 
 pub mod policy;
+mod shared;
 mod timeouts;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,6 +14,7 @@ use ipnetwork::IpNetwork;
 
 use self::policy::{EndpointPolicy, EndpointToHost, Established, Failsafes, HostEndpoint, IpSet};
 
+pub use self::shared::Shared;
 pub use self::timeouts::Timeouts;
 use crate::net::{Mac, Vni};
 use crate::port::IfIndex;
@@ -34,17 +36,17 @@ pub struct NodeSpec {
     /// See [`Self::gateway_v4`].
     pub gateway_v6: Option<Ipv6Addr>,
     /// Local workloads, sorted by name.
-    pub endpoints: Vec<Endpoint>,
+    pub endpoints: Shared<Vec<Endpoint>>,
     /// Remote tunnel end points, sorted by outer address.
-    pub vteps: Vec<Vtep>,
+    pub vteps: Shared<Vec<Vtep>>,
     /// Interfaces with plain hosts behind them, sorted by name.
     pub gateways: Vec<Gateway>,
     /// Where destinations are; the longest prefix wins. Sorted by prefix. Host addresses and endpoints' addresses
     /// are routes by themselves and need none here.
-    pub routes: Vec<Route>,
+    pub routes: Shared<Vec<Route>>,
     /// Networks whose plain packets a peer with direct routing may send us, with their owner's prefixes being the
     /// routes above. Sorted.
-    pub direct_sources: Vec<IpNetwork>,
+    pub direct_sources: Shared<Vec<IpNetwork>>,
     /// Every set that a rule of this spec names, sorted by id. A rule that names one that is missing never matches.
     pub sets: Vec<Arc<IpSet>>,
     /// The host's own interfaces, sorted by name.

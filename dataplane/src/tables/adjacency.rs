@@ -37,9 +37,9 @@ pub enum Kind {
         ethernet: [u8; 12],
     },
     /// Through the tunnel over IPv4.
-    VxlanV4(Box<TemplateV4>),
+    VxlanV4(Arc<TemplateV4>),
     /// Through the tunnel over IPv6.
-    VxlanV6(Box<TemplateV6>),
+    VxlanV6(Arc<TemplateV6>),
     /// Plain, over the underlay.
     Direct {
         /// Next hop.

@@ -4,10 +4,12 @@ mod adjacency;
 mod compile;
 mod lpm;
 mod path_mtu;
+mod peers;
 pub mod policy;
 mod publish;
 mod residents;
 mod spread;
+mod ways;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -27,10 +29,15 @@ pub use spread::{Spread, name, score};
 
 use crate::net::Mac;
 use crate::port::IfIndex;
+use crate::spec::policy::Established;
 use crate::spec::{Settings, Vxlan};
+use ways::Ways;
 
 /// Index of the adjacency that every table has: the host's IP stack.
 pub const HOST: u32 = 0;
+
+/// No limit to the length of packets but that of IP itself.
+const UNLIMITED: u16 = u16::MAX;
 
 /// Everything a worker needs to know about the world, at one generation.
 #[derive(Debug)]
@@ -50,20 +57,17 @@ pub struct Tables {
     /// Source of ICMPv6 errors.
     pub gateway_v6: Option<Ipv6Addr>,
     /// Local workloads.
-    pub endpoints: Vec<Endpoint>,
+    pub endpoints: Arc<[Endpoint]>,
     /// Who has which of their addresses, from generation to generation.
     pub residents: Residents,
     /// Remote tunnel end points.
-    pub vteps: Vec<Vtep>,
+    pub vteps: Arc<[Vtep]>,
     /// Interfaces with plain hosts behind them.
     pub gateways: Vec<Gateway>,
     /// Next hops; [`HOST`] first.
-    pub adjacencies: Vec<Adjacency>,
-    by_ifindex: HashMap<IfIndex, u32, FixedState>,
+    pub adjacencies: Arc<[Adjacency]>,
+    ways: Arc<Ways>,
     by_gateway: HashMap<IfIndex, u32, FixedState>,
-    by_outer_v4: HashMap<u32, u32, FixedState>,
-    by_outer_v6: HashMap<u128, u32, FixedState>,
-    routes: Lpm<u32>,
     direct_sources: Networks,
     /// Who may talk to whom.
     pub policy: Policy,
@@ -164,7 +168,7 @@ impl Tables {
     /// The workload behind a host-side interface.
     #[inline]
     pub fn endpoint_at(&self, ifindex: IfIndex) -> Option<u32> {
-        self.by_ifindex.get(&ifindex).copied()
+        self.ways.by_ifindex.get(&ifindex).copied()
     }
 
     /// The gateway interface of that index.
@@ -176,16 +180,13 @@ impl Tables {
     /// The VTEP at an outer address.
     #[inline]
     pub fn vtep_at(&self, outer: IpAddr) -> Option<u32> {
-        match outer {
-            IpAddr::V4(a) => self.vtep_at_v4(a.to_bits()),
-            IpAddr::V6(a) => self.by_outer_v6.get(&a.to_bits()).copied(),
-        }
+        self.ways.peers.vtep_at(outer)
     }
 
     /// The VTEP at an outer IPv4 address.
     #[inline]
     pub fn vtep_at_v4(&self, outer: u32) -> Option<u32> {
-        self.by_outer_v4.get(&outer).copied()
+        self.ways.peers.by_outer_v4.get(&outer).copied()
     }
 
     /// The adjacency that a connection (by its keyed hash) goes by, where a route leads to `adjacency`: itself, unless it
@@ -201,18 +202,34 @@ impl Tables {
     /// The adjacency that a route leads to, for an IPv4 destination.
     #[inline]
     pub fn route_v4(&self, destination: u32) -> Option<u32> {
-        self.routes.lookup_v4(destination)
+        self.ways.routes.lookup_v4(destination)
     }
 
     /// The adjacency that a route leads to, for an IPv6 destination.
     #[inline]
     pub fn route_v6(&self, destination: u128) -> Option<u32> {
-        self.routes.lookup_v6(destination)
+        self.ways.routes.lookup_v6(destination)
     }
 
     /// The adjacency that a route leads to, for a destination.
     pub fn route(&self, destination: IpAddr) -> Option<u32> {
-        self.routes.lookup(destination)
+        self.ways.routes.lookup(destination)
+    }
+
+    /// Since which generation every way, and who lives at its end, is as it is now.
+    #[inline]
+    pub fn ways_since(&self) -> u64 {
+        self.ways.since
+    }
+
+    /// Since which generation what was decided of an answered connection holds: a change of policy does not alter its way,
+    /// and may it go on by [`Established::Keep`], it is not judged again either.
+    #[inline]
+    pub fn decisions_since(&self) -> u64 {
+        match self.settings.established {
+            Established::Keep => self.ways.since,
+            Established::Revalidate => self.generation,
+        }
     }
 
     /// May a peer send packets of this source without encapsulation?

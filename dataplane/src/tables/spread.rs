@@ -2,7 +2,8 @@
 //!
 //! Rendezvous hashing: each way has a score with each connection, and the highest one wins. So a way that goes takes only
 //! its own connections along, one that comes takes over only its share, and the order in which they are named does not
-//! matter. It is asked about the first packet of a connection in each generation of the tables, not about every one.
+//! matter. It is asked about the first packet of a connection in each generation of the tables that has other ways, not about
+//! every one.
 
 use std::hash::{BuildHasher, Hash};
 

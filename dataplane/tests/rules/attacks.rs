@@ -270,7 +270,7 @@ fn ping_pong_between_two_vteps_ends_by_ttl_without_amplification() {
     (vxlan.address, vxlan.mac) = (second, mac(2, false));
     theirs.host_addresses.clear();
     theirs.endpoints.clear();
-    theirs.routes = vec![Route { prefix: lost, via: Via::Vtep(our_outer(false)) }];
+    theirs.routes = vec![Route { prefix: lost, via: Via::Vtep(our_outer(false)) }].into();
     theirs.routes.push(Route { prefix: subnet(1, false), via: Via::Vtep(our_outer(false)) });
     theirs.vteps.retain(|vtep| vtep.outer == outer(2, false));
     (theirs.vteps[0].outer, theirs.vteps[0].mac) = (our_outer(false), world::OUR_MAC);

@@ -95,8 +95,8 @@ fn crossroads() -> NodeSpec {
     let over_v6 = world::spec_over(3, true);
     spec.vteps.retain(|vtep| vtep.outer == outer(2, false));
     spec.routes.retain(|route| route.via != Via::Vtep(outer(3, false)));
-    spec.vteps.extend(over_v6.vteps.into_iter().filter(|vtep| vtep.outer == outer(3, true)));
-    spec.routes.extend(over_v6.routes.into_iter().filter(|route| route.via == Via::Vtep(outer(3, true))));
+    spec.vteps.extend(over_v6.vteps.iter().filter(|vtep| vtep.outer == outer(3, true)).cloned());
+    spec.routes.extend(over_v6.routes.iter().filter(|route| route.via == Via::Vtep(outer(3, true))).cloned());
     let via = Via::Direct { next_hop: outer(4, false), mtu: 1500 };
     for v6 in [false, true] {
         spec.routes.push(Route { prefix: subnet(4, v6), via: via.clone() });

@@ -42,7 +42,7 @@ fn spec() -> NodeSpec {
     let both = EndpointPolicy { ingress: Arc::clone(&ingress), egress };
     let one = EndpointPolicy { ingress, egress: Arc::default() };
     NodeSpec {
-        endpoints: vec![endpoint("default/a", both), endpoint("default/b", one)],
+        endpoints: vec![endpoint("default/a", both), endpoint("default/b", one)].into(),
         ..NodeSpec::default()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use canal_control::felix::{self, Values};
 use canal_control::flannel::{Identity, Lease};
@@ -58,7 +59,7 @@ pub struct Assumed {
     external: External,
     subnets: Subnets,
     identity: Identity,
-    host: HostView,
+    host: Arc<HostView>,
     on_link: BTreeSet<IpAddr>,
     felix: Values,
     /// What was assumed, for people.
@@ -98,7 +99,7 @@ impl Assumed {
             backend,
             external,
             subnets,
-            host,
+            host: Arc::new(host),
             on_link,
             lines,
         })

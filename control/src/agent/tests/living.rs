@@ -92,7 +92,7 @@ async fn workloads_attach_and_detach() {
 
     world.delete(&workload_key("a")).await;
     settle().await;
-    assert_eq!(node.spec().endpoints, []);
+    assert_eq!(*node.spec().endpoints, []);
     assert_eq!(routes(&world), 1);
     let notes = world.edge.lock().unwrap();
     assert_eq!(notes.plans.last().unwrap().workloads, [].into());

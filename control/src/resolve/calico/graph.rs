@@ -246,7 +246,9 @@ impl CalicoGraph {
                     let policy = workloads
                         .entry(sharing)
                         .or_insert_with(|| endpoint_lists::workload(&applied(), &rules, lists));
-                    resolution.workloads.insert(key.clone(), policy.clone());
+                    if resolution.workloads.get(key) != Some(policy) {
+                        resolution.workloads.insert(key.clone(), policy.clone());
+                    }
                 }
                 (ObjectKey::Host(name), Object::Host(endpoint)) => {
                     let lists = hosts

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use canal_dataplane::spec::Shared;
 use canal_dataplane::spec::policy::{EndpointPolicy, IpSet, SetId};
 use ipnetwork::IpNetwork;
 
@@ -17,7 +18,7 @@ use crate::state::Complaint;
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Resolution {
     /// Policy of this node's workloads.
-    pub workloads: BTreeMap<WorkloadKey, EndpointPolicy>,
+    pub workloads: Shared<BTreeMap<WorkloadKey, EndpointPolicy>>,
     /// This node's host endpoints, by name.
     pub host_endpoints: BTreeMap<String, ResolvedHost>,
     /// Sets that rules in force name.

@@ -26,9 +26,10 @@ fn route(dst: &str, hop: Option<&str>, ifindex: u32, metric: u32) -> HostRoute {
 fn world(routes: &[HostRoute]) -> World {
     let mut world = World::new(DUAL);
     world.gateways = vec!["eth1".into()];
-    world.host.routes = routes.to_vec();
-    world.host.routes.push(route("198.51.100.0/24", None, 3, 0));
-    world.host.sort();
+    let host = Arc::make_mut(&mut world.host);
+    host.routes = routes.to_vec();
+    host.routes.push(route("198.51.100.0/24", None, 3, 0));
+    host.sort();
     world
 }
 
@@ -76,8 +77,9 @@ fn ways_over_two_gateways_are_one_route_and_ways_that_the_kernel_does_not_take_a
         route("172.21.0.0/16", Some("198.51.100.2"), 3, 100),
     ]);
     world.gateways.insert(0, "eth2".into());
-    world.host.links.push(link(4, "eth2"));
-    world.host.sort();
+    let host = Arc::make_mut(&mut world.host);
+    host.links.push(link(4, "eth2"));
+    host.sort();
     let both = by(&[("eth1", Some("198.51.100.2")), ("eth2", Some("203.0.113.2"))]);
     assert_eq!(world.via("172.20.0.0/16"), both);
     assert_eq!(world.via("172.21.0.0/16"), None, "the kernel prefers the underlay");

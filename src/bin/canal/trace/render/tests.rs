@@ -23,13 +23,15 @@ fn spec() -> NodeSpec {
             networks: vec![network("10.1.1.2/32")],
             mtu: 1450,
             policy: EndpointPolicy::allow_all(),
-        }],
+        }]
+        .into(),
         vteps: vec![Vtep {
             outer: peer,
             mac: Mac([2, 0, 0, 0, 0, 2]),
             owns: vec![network("10.1.2.0/24"), network("192.0.2.2/32")],
-        }],
-        routes: vec![Route { prefix: network("10.1.2.0/24"), via: Via::Vtep(peer) }],
+        }]
+        .into(),
+        routes: vec![Route { prefix: network("10.1.2.0/24"), via: Via::Vtep(peer) }].into(),
         ..NodeSpec::default()
     }
 }

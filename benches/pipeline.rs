@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use canal_dataplane::packet::Packet;
+use canal_dataplane::spec::NodeSpec;
+use canal_dataplane::spec::policy::EndpointPolicy;
 use canal_dataplane::tables::{self, Tables};
 use canal_dataplane::testing::world;
 use canal_dataplane::timing::{EVERY, Part, Stopwatch, Timing};
@@ -157,6 +159,43 @@ impl Timed for PartClock {
     }
 }
 
+/// Packets of connections that other tables have decided: every batch meets a generation of its own, in which policy has
+/// changed, or the way to some node. Of 1,000 connections, answered or not.
+fn generations(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("generation");
+    group.throughput(Throughput::Elements(1)).sample_size(20);
+    let same: fn(&mut NodeSpec, u64) = |_, _| {};
+    let policy: fn(&mut NodeSpec, u64) = |spec, _| spec.endpoints[1].policy = EndpointPolicy::allow_all();
+    let way: fn(&mut NodeSpec, u64) = |spec, n| spec.vteps[0].mac = world::pod_mac(n as u8);
+    for (name, change) in [("same", same), ("policy", policy), ("way", way)] {
+        for answered in [true, false] {
+            let mut spec = world::spec(20);
+            let first = Arc::new(tables::compile(&spec, None, 1));
+            let mut rig = match answered {
+                true => Rig::answered(first, 1_000),
+                false => Rig::warm(first, &Traffic::encap(), 1_000),
+            };
+            let id = if answered { "answered" } else { "unanswered" };
+            group.bench_function(BenchmarkId::new(name, id), |bencher| {
+                bencher.iter_custom(|packets| {
+                    let batches = packets.div_ceil(rig.batch() as u64);
+                    let mut taken = Duration::ZERO;
+                    for n in 0..batches {
+                        change(&mut spec, n);
+                        if name != "same" {
+                            let generation = rig.tables.generation + 1;
+                            rig.tables = Arc::new(tables::compile(&spec, Some(&rig.tables), generation));
+                        }
+                        taken += rig.run(&mut NoTrace);
+                    }
+                    rig::scaled(taken, packets, rig.batch())
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
 /// What every packet of an established connection goes through.
 const EVERY_PACKET: [Part; 9] = [
     Part::Stage(Stage::Admit),
@@ -231,5 +270,5 @@ fn clock(
     rig.get().inspect(|rig| rig.borrow().report(name));
 }
 
-criterion_group!(benches, pipeline, batches, timing, stages);
+criterion_group!(benches, pipeline, batches, generations, timing, stages);
 criterion_main!(benches);

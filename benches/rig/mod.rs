@@ -40,6 +40,8 @@ pub struct Traffic {
     template: Vec<u8>,
     /// Where the ports of the inner UDP header stand, right behind its addresses.
     ports: usize,
+    /// Source and destination port change places.
+    back: bool,
 }
 
 impl Traffic {
@@ -59,7 +61,7 @@ impl Traffic {
 
     fn of_pod(packet: &Ip) -> Self {
         let template = packet.frame(GATEWAY_MAC, world::pod_mac(1));
-        Self { ingress: Ingress::Workload(101), template, ports: 34 }
+        Self { ingress: Ingress::Workload(101), template, ports: 34, back: false }
     }
 
     /// As [`Self::encap`], the first piece of a datagram. All are of one datagram, whatever their ports.
@@ -82,7 +84,7 @@ impl Traffic {
         template.extend([&pod.octets()[..], &[0; 6], &[169, 254, 1, 1]].concat());
         // The ports go into the padding that every frame of this length has.
         template.resize(60, 0);
-        Self { ingress: Ingress::Workload(101), template, ports: 44 }
+        Self { ingress: Ingress::Workload(101), template, ports: 44, back: false }
     }
 
     /// From a pod of another node to our pod 1; the inner packet is of the same size.
@@ -91,7 +93,12 @@ impl Traffic {
         let inner = packet.frame(world::OUR_MAC, world::mac(7, false));
         let outer = (world::outer(7, false), world::our_outer(false));
         let template = packets::encapsulated(outer, 8472, Vni::FLANNEL, 0, &inner);
-        Self { ingress: Ingress::Underlay, template, ports: 84 }
+        Self { ingress: Ingress::Underlay, template, ports: 84, back: false }
+    }
+
+    /// What answers [`Self::encap`].
+    pub fn answers() -> Self {
+        Self { back: true, ..Self::decap() }
     }
 }
 
@@ -191,6 +198,17 @@ impl Rig {
         rig
     }
 
+    /// One whose flows have all been answered, too.
+    pub fn answered(tables: Arc<Tables>, flows: u32) -> Self {
+        let mut rig = Self::warm(tables, &Traffic::encap(), flows);
+        rig.traffic = Traffic::answers();
+        for _ in 0..(2 * flows as usize).div_ceil(BATCH) {
+            rig.run(&mut NoTrace);
+        }
+        rig.traffic = Traffic::encap();
+        rig
+    }
+
     /// From now on batches are of this many packets.
     pub fn in_batches_of(mut self, packets: usize) -> Self {
         self.batch = packets;
@@ -241,6 +259,7 @@ impl Rig {
             self.next = (self.next + 7919) % self.flows;
             // Destination ports from 0x8000 on, never VXLAN's; the UDP checksum of the template is not looked at.
             let ports = (0x0400 + (self.next >> 14)) << 16 | 0x8000 | self.next & 0x3fff;
+            let ports: u32 = if self.traffic.back { ports.rotate_left(16) } else { ports };
             let (index, workers) = self.member;
             if workers == 1 || self.traffic.key(ports).owner(world::SEED, workers) == index {
                 return ports;

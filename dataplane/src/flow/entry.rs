@@ -26,6 +26,22 @@ pub struct Action {
     pub generation: u32,
 }
 
+/// Which decisions hold: low bits of generations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Era {
+    /// The tables in force: what they have decided themselves.
+    pub generation: u32,
+    /// Connections that have been answered may go on by what was decided since this one.
+    pub since: u32,
+}
+
+impl Era {
+    /// Whether a generation, which is not later than the one in force, is not earlier than [`Self::since`] either.
+    fn includes(self, generation: u32) -> bool {
+        self.generation.wrapping_sub(generation) <= self.generation.wrapping_sub(self.since)
+    }
+}
+
 /// 96 bytes: a million of them fit into the memory that is promised for a million flows.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
@@ -137,6 +153,12 @@ impl Entry {
     #[inline]
     pub(super) fn is_answered(&self) -> bool {
         self.packets[self.origin().flip() as usize] > 0
+    }
+
+    /// Does what was decided of it hold?
+    #[inline(always)]
+    pub(super) fn holds(&self, era: Era) -> bool {
+        self.generation == era.generation || self.is_answered() && era.includes(self.generation)
     }
 
     /// Counts one packet.

@@ -17,7 +17,7 @@ mod tests;
 mod wheel;
 
 pub use census::Census;
-pub use entry::{Action, Entry, FlowId};
+pub use entry::{Action, Entry, Era, FlowId};
 pub use owners::{Owner, Quota};
 pub use pieces::Pieces;
 pub use state::{Opening, Side, State, Step, opening};

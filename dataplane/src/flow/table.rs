@@ -1,7 +1,7 @@
 //! Fixed capacity, open addressing; every owner has a quota, and unanswered entries are evicted first.
 
 use super::census::Census;
-use super::entry::{Action, Entry, FlowId, NONE, WATCHED};
+use super::entry::{Action, Entry, Era, FlowId, NONE, WATCHED};
 use super::index::Index;
 use super::owners::{Owner, Owners, Quota};
 use super::state::{Side, State, Step};
@@ -154,13 +154,13 @@ impl FlowTable {
             .find(hash as u32, |id| self.entries.get(id as usize).is_some_and(|entry| entry.key == *key))
     }
 
-    /// The fast path: if the guess was right, and these tables have decided the way of a plain packet like this, it is
+    /// The fast path: if the guess was right, and the way of a plain packet like this has been decided and holds, it is
     /// counted, and the adjacency returned. `None` when there is more to think about.
     #[inline(always)]
-    pub fn pass(&mut self, guess: FlowId, headers: &Headers, generation: u32, now: u32) -> Option<u32> {
+    pub fn pass(&mut self, guess: FlowId, headers: &Headers, era: Era, now: u32) -> Option<u32> {
         let entry = self.entries.get_mut(guess as usize)?;
         let hop = entry.hops[headers.direction as usize];
-        let decided = hop < WATCHED && entry.generation == generation;
+        let decided = hop < WATCHED && entry.holds(era);
         if entry.key == headers.key && decided && headers.role == Role::Plain {
             entry.count(headers.direction, headers.ip_len, now);
             return Some(hop);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::index::Index;
 use super::state::{Opening, opening};
-use super::{Admission, Census, FlowTable, Owner, Quota, Request, Step};
+use super::{Admission, Census, Entry, Era, FlowTable, Owner, Quota, Request, State, Step};
 use crate::net::{FlowKey, HashSeed};
 use crate::packet::{Headers, Role};
 use crate::reference::states::{self, Who};
@@ -299,25 +299,46 @@ fn a_reset_connection_is_forgotten_within_seconds() {
 #[test]
 fn the_fast_path_is_for_plain_packets_of_settled_connections_of_these_tables() {
     let timeouts = Timeouts::default();
+    let only = |generation| Era { generation, since: generation };
     let mut table = FlowTable::new(4, QUOTA, SEED, 0);
     let (syn, answer, ack, fin) =
         (packet(1, false, 0x02), packet(1, true, 0x12), packet(1, false, 0x10), packet(1, true, 0x11));
     let Admission::Created(id) = table.create(&request(1, &syn), &syn, &timeouts, 0) else { panic!() };
     table.decide(id, syn.direction, 7, 1);
-    assert_eq!(table.pass(id, &ack, 1, 0), None, "not answered yet");
+    assert_eq!(table.pass(id, &ack, only(1), 0), None, "not answered yet");
     table.step(id, &answer, &timeouts, 0);
     table.decide(id, answer.direction, 8, 1);
     table.step(id, &ack, &timeouts, 0);
-    assert_eq!(table.pass(id, &ack, 1, 0), Some(7));
-    assert_eq!(table.pass(id, &packet(1, true, 0x10), 1, 0), Some(8));
-    assert_eq!(table.pass(id, &ack, 2, 0), None, "another generation");
-    assert_eq!(table.pass(id, &fin, 1, 0), None, "an event");
+    assert_eq!(table.pass(id, &ack, only(1), 0), Some(7));
+    assert_eq!(table.pass(id, &packet(1, true, 0x10), only(1), 0), Some(8));
+    assert_eq!(table.pass(id, &ack, only(2), 0), None, "another generation");
+    assert_eq!(table.pass(id, &fin, only(1), 0), None, "an event");
     table.step(id, &fin, &timeouts, 0);
-    assert_eq!(table.pass(id, &ack, 1, 0), None, "its acknowledgement counts");
+    assert_eq!(table.pass(id, &ack, only(1), 0), None, "its acknowledgement counts");
     // Another generation has decided about one direction only.
     table.decide(id, ack.direction, 9, 2);
     let actions =
         [ack.direction, ack.direction.flip()].map(|direction| table.action(id, direction).adjacency);
     assert_eq!(actions, [Some(9), None]);
     assert_eq!(table.side(id, ack.direction), super::Side::Origin);
+}
+
+#[test]
+fn what_was_decided_of_an_answered_connection_holds_as_long_as_the_era_says() {
+    // The numbers of generations wrap.
+    let decided = u32::MAX - 1;
+    let after = |generations: i32| decided.wrapping_add_signed(generations);
+    let question = packet(1, false, 0x02);
+    let mut entry = Entry::new(question.key, question.direction, State::Established);
+    entry.generation = decided;
+    for answered in [false, true] {
+        if answered {
+            entry.count(question.direction.flip(), 1, 0);
+        }
+        let holds =
+            |generation, since| entry.holds(Era { generation: after(generation), since: after(since) });
+        assert!(holds(0, 0) && holds(0, -9));
+        assert_eq!([holds(1, 0), holds(5, 0), holds(5, -9)], [answered; 3]);
+        assert!(!holds(1, 1) && !holds(5, 1) && !holds(5, 5));
+    }
 }

@@ -1,11 +1,12 @@
-//! Have we seen this connection? A plain packet of one that the current tables have judged carries the decision with it;
+//! Have we seen this connection? A plain packet of one that has been judged carries the decision with it, if that was by
+//! the current tables, or by earlier ones that had the same ways and the connection has been answered since;
 //! the rest goes on to be decided, or ends here because it belongs to no connection.
 //!
 //! All packets of a batch are looked up before any of them is decided: an answer in the same batch as what it answers
 //! finds no connection yet.
 
 use super::Context;
-use crate::flow::{Admission, FlowId, Opening, Owner, Request, Side, State, Step, opening};
+use crate::flow::{Admission, Era, FlowId, Opening, Owner, Request, Side, State, Step, opening};
 use crate::net::Direction;
 use crate::packet::{Asked, Connection, Packet, Role, Source};
 use crate::spec::policy::Established;
@@ -18,10 +19,10 @@ pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) -> bool {
     for packet in batch.iter_mut().filter(|p| p.verdict == Verdict::Pending) {
         packet.guess = cx.flows.guess(packet.hash);
     }
-    let (now, generation) = (cx.now_ms as u32, cx.tables.generation as u32);
+    let (now, era) = (cx.now_ms as u32, era(cx.tables));
     let (mut hits, mut undecided) = (0, false);
     for packet in batch.iter_mut().filter(|p| p.verdict == Verdict::Pending) {
-        if let Some(adjacency) = cx.flows.pass(packet.guess, &packet.headers, generation, now) {
+        if let Some(adjacency) = cx.flows.pass(packet.guess, &packet.headers, era, now) {
             packet.verdict = Verdict::Forward(adjacency);
             hits += 1;
         } else {
@@ -33,10 +34,14 @@ pub fn run(batch: &mut [Packet], cx: &mut Context<'_>) -> bool {
     undecided
 }
 
+fn era(tables: &Tables) -> Era {
+    Era { generation: tables.generation as u32, since: tables.decisions_since() as u32 }
+}
+
 /// What could not be guessed.
 fn look_up(packet: &mut Packet, hits: &mut u64, cx: &mut Context<'_>) -> Result<Verdict, DropReason> {
     let Some(id) = cx.flows.find(packet.hash, &packet.headers.key) else { return unknown(packet, cx) };
-    match cx.flows.pass(id, &packet.headers, cx.tables.generation as u32, cx.now_ms as u32) {
+    match cx.flows.pass(id, &packet.headers, era(cx.tables), cx.now_ms as u32) {
         Some(adjacency) => {
             *hits += 1;
             Ok(Verdict::Forward(adjacency))

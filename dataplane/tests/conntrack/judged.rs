@@ -220,6 +220,29 @@ fn revalidation_asks_once_a_generation_and_from_the_openers_point_of_view() {
 }
 
 #[test]
+fn answered_connections_are_looked_up_again_when_a_way_has_changed_and_not_when_policy_has() {
+    for (mode, hits) in [(Established::Keep, 2), (Established::Revalidate, 0)] {
+        let mut node = Node::new(mode);
+        node.open();
+        let mut hits_after = |spec: &NodeSpec| {
+            let mut spec = spec.clone();
+            spec.settings.established = mode;
+            node.publish(&spec, all);
+            let before = node.counters.flow_hits.get();
+            assert!(node.passes(segment(false, false, ACK)) && node.passes(segment(false, true, ACK)));
+            node.counters.flow_hits.get() - before
+        };
+        let mut spec = world::spec(3);
+        assert_eq!(hits_after(&spec), hits, "{mode:?}");
+        spec.endpoints[1].mtu = 1400;
+        assert_eq!(hits_after(&spec), 0, "{mode:?}, a workload's interface");
+        spec.vteps[0].mac = world::pod_mac(9);
+        assert_eq!(hits_after(&spec), 0, "{mode:?}, another node");
+        assert_eq!(hits_after(&spec), hits, "{mode:?}, and nothing more");
+    }
+}
+
+#[test]
 fn an_error_about_a_connection_that_is_to_be_judged_waits_for_the_judgement() {
     let about = packets::tcp((pod(1, 1, false), 1000), (pod(2, 7, false), 80), ACK, 100);
     let message = [&[3u8, 4, 0, 0, 0, 0, 5, 0][..], &about.bytes()].concat();

@@ -1,7 +1,8 @@
 //! The last good state on disk: written when something changed, read when the datastore is away at the start.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 use crate::datastore::snapshot::{self, SnapshotError};
 use crate::datastore::{Change, KeyValue, Revision};
 use crate::flannel::acquire::LEASE_TTL;
+use crate::model::calico::{WorkloadEndpoint, WorkloadKey};
 use crate::model::flannel::Prefix;
 use crate::state::State;
 
@@ -31,10 +33,12 @@ pub(super) struct Saver {
     path: PathBuf,
     source: String,
     looked: Option<Instant>,
+    /// The revision that was looked at last, and the leases that were left out.
+    seen: Option<(Revision, BTreeSet<String>)>,
     /// Digest of what was written last; a copy would be as large as the datastore.
     last: Option<u64>,
     digest: RandomState,
-    writing: Option<JoinHandle<Result<u64, SnapshotError>>>,
+    writing: Option<JoinHandle<Result<Written, SnapshotError>>>,
     /// Between two looks.
     period: Duration,
     /// What was in the way the last time.
@@ -47,6 +51,7 @@ impl Saver {
             path,
             source,
             looked: None,
+            seen: None,
             last: None,
             digest: RandomState::new(),
             writing: None,
@@ -70,22 +75,21 @@ impl Saver {
             return false;
         }
         self.looked = Some(Instant::now());
-        let digest = self.digest(state, without);
-        if self.last.replace(digest) == Some(digest) {
+        if self.seen.as_ref().is_some_and(|(revision, left)| *revision == state.revision() && left == without)
+        {
             return true;
         }
-        let mut saved = snapshot::Saved {
-            source: self.source.clone(),
-            revision: state.revision(),
-            saved_at: SystemTime::now(),
-            entries: kept(state, without).map(|entry| (entry.key.clone(), entry.value.clone())).collect(),
-        };
-        let remote: Vec<_> =
-            state.remote_workloads().map(|(key, endpoint)| (key.key(), Arc::clone(endpoint))).collect();
-        let path = self.path.clone();
+        self.seen = Some((state.revision(), without.clone()));
+        let (content, digest, last) = (Content::of(state, without), self.digest.clone(), self.last);
+        let (path, source, revision) = (self.path.clone(), self.source.clone(), state.revision());
         self.writing = Some(tokio::task::spawn_blocking(move || {
-            saved.entries.extend(remote.into_iter().map(|(key, endpoint)| (key, endpoint.to_document())));
-            snapshot::save(&path, &saved)
+            let digest = digest.hash_one(&content);
+            if last == Some(digest) {
+                return Ok(Written { digest, bytes: None });
+            }
+            let (saved_at, entries) = (SystemTime::now(), content.entries());
+            let bytes = snapshot::save(&path, snapshot::Saved { source, revision, saved_at, entries })?;
+            Ok(Written { digest, bytes: Some(bytes) })
         }));
         false
     }
@@ -102,36 +106,56 @@ impl Saver {
         }
     }
 
-    async fn settle(&mut self, writing: JoinHandle<Result<u64, SnapshotError>>) {
+    async fn settle(&mut self, writing: JoinHandle<Result<Written, SnapshotError>>) {
         let outcome = writing.await.map_err(|panic| panic.to_string());
         self.trouble = match outcome.and_then(|written| written.map_err(|error| error.to_string())) {
-            Ok(bytes) => {
-                self.period = PERIOD.max(Duration::from_secs(bytes / RATE));
+            Ok(Written { digest, bytes }) => {
+                self.last = Some(digest);
+                if let Some(bytes) = bytes {
+                    self.period = PERIOD.max(Duration::from_secs(bytes / RATE));
+                }
                 None
             }
             Err(why) => {
                 tracing::warn!("the last good state could not be saved: {why}");
-                self.last = None;
+                (self.last, self.seen) = (None, None);
                 Some(why)
             }
         };
     }
-
-    fn digest(&self, state: &State, without: &BTreeSet<String>) -> u64 {
-        let mut hasher = self.digest.build_hasher();
-        for entry in kept(state, without) {
-            for part in [entry.key.as_bytes(), &entry.value] {
-                hasher.write_usize(part.len());
-                hasher.write(part);
-            }
-        }
-        state.remote_workloads().for_each(|workload| workload.hash(&mut hasher));
-        hasher.finish()
-    }
 }
 
-fn kept<'a>(state: &'a State, without: &'a BTreeSet<String>) -> impl Iterator<Item = &'a KeyValue> {
-    state.documents().filter(|entry| !without.contains(&entry.key))
+/// What became of a look at the state.
+#[derive(Debug)]
+struct Written {
+    digest: u64,
+    /// Length of the file; `None` = it says the same already.
+    bytes: Option<u64>,
+}
+
+/// What of a state is saved. Taken out of it by the control task, which must not be away for long; what takes its time,
+/// comparing and writing, is done elsewhere.
+#[derive(Hash)]
+struct Content {
+    documents: Vec<(String, Vec<u8>)>,
+    remote: Vec<(WorkloadKey, Arc<WorkloadEndpoint>)>,
+}
+
+impl Content {
+    fn of(state: &State, without: &BTreeSet<String>) -> Self {
+        let documents = state.documents().filter(|entry| !without.contains(&entry.key));
+        let remote = state.remote_workloads().map(|(key, endpoint)| (key.clone(), Arc::clone(endpoint)));
+        Self {
+            documents: documents.map(|entry| (entry.key.clone(), entry.value.clone())).collect(),
+            remote: remote.collect(),
+        }
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, [u8]>)> {
+        let documents = self.documents.iter().map(|(key, value)| (key.into(), value.into()));
+        let remote = self.remote.iter();
+        documents.chain(remote.map(|(key, endpoint)| (key.key().into(), endpoint.to_document().into())))
+    }
 }
 
 /// Why what was saved is of no use.

@@ -23,7 +23,7 @@ const BYTES_MAX: u64 = 1 << 30;
 
 /// A state and where it is from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Saved {
+pub struct Saved<E = BTreeMap<String, Vec<u8>>> {
     /// [`super::Datastore::describe`] of the store; a state of another store is not to be gone on with.
     pub source: String,
     /// The revision of the state, in its store's history.
@@ -31,7 +31,7 @@ pub struct Saved {
     /// When it was saved, to the millisecond.
     pub saved_at: SystemTime,
     /// Every key with its value.
-    pub entries: BTreeMap<String, Vec<u8>>,
+    pub entries: E,
 }
 
 /// Why there is no state to go on with, or none was saved.
@@ -117,30 +117,33 @@ fn checksum(bytes: &[u8]) -> u64 {
 }
 
 /// Writes a state so that either it or the one before is there, whatever happens meanwhile. Directories on the
-/// way must exist. Blocks on the disk. Returns the bytes written.
+/// way must exist. Blocks on the disk. Returns the bytes written. Entries, each key once, are taken one by one: they need
+/// not be in memory at the same time.
 ///
 /// # Errors
 /// [`SnapshotError::Io`].
-pub fn save(path: &Path, state: &Saved) -> Result<u64, SnapshotError> {
+pub fn save<K: AsRef<str>, V: AsRef<[u8]>>(
+    path: &Path,
+    state: Saved<impl IntoIterator<Item = (K, V)>>,
+) -> Result<u64, SnapshotError> {
     let failed = |source| SnapshotError::Io { path: path.to_owned(), source };
-    let mut body = Vec::new();
-    for (key, value) in &state.entries {
+    let (mut body, mut entries) = (Vec::new(), 0);
+    for (key, value) in state.entries {
+        let (key, value) = (key.as_ref(), value.as_ref());
         let text = std::str::from_utf8(value).ok();
-        let entry = Entry {
-            k: key.into(),
-            text: text.map(Into::into),
-            bytes: text.is_none().then(|| value.as_slice().into()),
-        };
+        let entry =
+            Entry { k: key.into(), text: text.map(Into::into), bytes: text.is_none().then(|| value.into()) };
         serde_json::to_writer(&mut body, &entry).map_err(|error| failed(error.into()))?;
         body.push(b'\n');
+        entries += 1;
     }
     let age = state.saved_at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let header = Header {
         canal_snapshot: VERSION,
-        source: state.source.clone(),
+        source: state.source,
         revision: state.revision,
         saved_at_unix_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
-        entries: state.entries.len(),
+        entries,
         checksum: checksum(&body),
     };
     let mut text = serde_json::to_vec(&header).map_err(|error| failed(error.into()))?;
@@ -254,8 +257,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("last-good.json");
         assert!(load(&path).unwrap().is_none());
-        save(&path, &state(BTreeMap::new())).unwrap();
-        save(&path, &two()).unwrap();
+        save(&path, state(BTreeMap::new())).unwrap();
+        save(&path, two()).unwrap();
         assert_eq!(load(&path).unwrap(), Some(two()));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
@@ -266,9 +269,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         fs::write(dir.path().join(".s.tmp"), "half").unwrap();
-        save(&path, &two()).unwrap();
+        save(&path, two()).unwrap();
         assert_eq!(load(&path).unwrap(), Some(two()));
-        let nowhere = save(&dir.path().join("missing/s"), &two());
+        let nowhere = save(&dir.path().join("missing/s"), two());
         assert!(matches!(nowhere, Err(SnapshotError::Io { .. })), "{nowhere:?}");
     }
 
@@ -282,7 +285,7 @@ mod tests {
     fn every_single_wrong_bit_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
-        save(&path, &two()).unwrap();
+        save(&path, two()).unwrap();
         let good = fs::read(&path).unwrap();
         let body = good.iter().position(|byte| *byte == b'\n').unwrap();
         for at in body..good.len() {
@@ -306,7 +309,7 @@ mod tests {
         ) {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("s");
-            save(&path, &state(entries.clone())).unwrap();
+            save(&path, state(entries.clone())).unwrap();
             prop_assert_eq!(load(&path).unwrap(), Some(state(entries)));
         }
 

@@ -1,5 +1,8 @@
 //! How a worker without work waits: awake for a moment while waits are short, then asleep until a port or another worker
 //! has something. An idle worker costs nothing.
+//!
+//! Staying awake is for a core that nobody else wants. Who yields it waits until the others have done, be it for
+//! milliseconds; who sleeps gets it back when woken, before most of them.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -27,6 +30,12 @@ const REWARD: u32 = 2;
 
 /// Long waits in a row after which no wait begins awake any more, at most.
 const MAX_CONFIDENCE: u32 = 16;
+
+/// Whoever gets the core back only so many nanoseconds after yielding it has lost it to others.
+const LOST_NS: u64 = SHORT_NS;
+
+/// Waits that begin asleep after that: others who want the core now will want it again soon.
+const WARY: u32 = 64;
 
 /// Wakes one worker from another thread. Aligned so that two workers never share a cache line.
 #[derive(Debug)]
@@ -64,6 +73,8 @@ pub struct Waiter {
     sleeps: u64,
     /// Long waits until staying awake is given up; 0: it is.
     confidence: u32,
+    /// Waits until it is tried again, because the core was lost to others.
+    wary: u32,
 }
 
 const WAKE: u64 = 0;
@@ -75,7 +86,7 @@ impl Waiter {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let wake = Arc::new(Wake::new()?);
         epoll.add(&wake.event, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
-        Ok(Self { epoll, wake, ledger: Ledger::new(precise_ns()), sleeps: 0, confidence: 0 })
+        Ok(Self { epoll, wake, ledger: Ledger::new(precise_ns()), sleeps: 0, confidence: 0, wary: 0 })
     }
 
     /// Wakes also when `port` has something to receive. A port that is closed is forgotten.
@@ -92,6 +103,7 @@ impl Waiter {
     #[inline]
     pub fn worked(&mut self) {
         if let Some(since) = self.ledger.something() {
+            self.wary = self.wary.saturating_sub(1);
             self.learn(precise_ns() - since);
         }
     }
@@ -104,22 +116,30 @@ impl Waiter {
         };
     }
 
+    /// The core was yielded, and is back after so many nanoseconds.
+    fn back(&mut self, after_ns: u64) {
+        if after_ns > LOST_NS {
+            self.wary = WARY;
+        }
+    }
+
     /// To be called after an empty turn. Returns soon while it pays to stay awake, otherwise sleeps for `timeout_ms` at
     /// most; `has_mail` is asked once more before.
     pub fn idle(&mut self, timeout_ms: u16, has_mail: impl FnOnce() -> bool) -> io::Result<()> {
         let now = precise_ns();
         let since = self.ledger.nothing(now);
-        let result = if self.confidence > 0 && now - since < AWAKE_NS {
+        if self.confidence > 0 && self.wary == 0 && now - since < AWAKE_NS {
             // Whoever else wants the core comes first. Linux knows no failure.
             let _ = sched_yield();
-            Ok(())
-        } else {
-            self.wake.asleep.store(true, Ordering::Relaxed);
-            fence(Ordering::SeqCst);
-            let result = if has_mail() { Ok(()) } else { self.sleep(timeout_ms) };
-            self.wake.asleep.store(false, Ordering::Relaxed);
-            result
-        };
+            let again = precise_ns();
+            self.back(again - now);
+            self.ledger.again(again);
+            return Ok(());
+        }
+        self.wake.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let result = if has_mail() { Ok(()) } else { self.sleep(timeout_ms) };
+        self.wake.asleep.store(false, Ordering::Relaxed);
         self.ledger.again(precise_ns());
         result
     }
@@ -207,6 +227,22 @@ mod tests {
             waiter.learn(u64::MAX);
         }
         assert_eq!(waiter.confidence, 0);
+    }
+
+    #[test]
+    fn who_has_lost_the_core_sleeps_for_a_while() {
+        let mut waiter = Waiter::new().unwrap();
+        waiter.learn(0);
+        waiter.back(LOST_NS);
+        assert_eq!(waiter.wary, 0);
+        waiter.back(LOST_NS + 1);
+        for _ in 0..WARY {
+            let mut asked = false;
+            waiter.idle(0, || std::mem::replace(&mut asked, true)).unwrap();
+            assert!(asked, "asleep at once");
+            waiter.worked();
+        }
+        assert_eq!(waiter.wary, 0);
     }
 
     #[test]

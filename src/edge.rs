@@ -1,6 +1,6 @@
 //! Carries the control side's plans out on the kernel ports.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use canal_dataplane::port::IfIndex;
 use canal_io::bpf::{Hook, Steering, SteeringError, Underlay, Whose};
 use canal_io::tun::TapAbilities;
 use canal_io::udp::{UdpConfig, UdpError, UdpPort, UdpReceiver, overlay_mtu};
-use canal_io::xdp::XdpConfig;
+use canal_io::xdp::{Ours, Vtep, XdpConfig};
 use ipnetwork::IpNetwork;
 
 use crate::config::{PortChoice, PortChoices};
@@ -103,9 +103,10 @@ impl KernelEdge {
         }
     }
 
-    fn gateways(&mut self, plan: &EdgePlan, report: &mut EdgeReport) {
+    /// Steers what hosts behind gateways send; what AF_XDP is to carry of that.
+    fn gateways(&mut self, plan: &EdgePlan, report: &mut EdgeReport) -> Vec<XdpConfig> {
         let there = self.steering.attached().into_iter().filter(|there| there.hook == Hook::Gateway);
-        for ifindex in there.map(|there| there.ifindex).filter(|there| !plan.gateways.contains(there)) {
+        for ifindex in there.map(|there| there.ifindex).filter(|there| !plan.gateways.contains_key(there)) {
             if let Err(error) = self.steering.detach_gateway(ifindex) {
                 report.failed.push(failure(ifindex, false, &error));
             }
@@ -114,10 +115,11 @@ impl KernelEdge {
             canal_control::edge::Whose::Kernel => Whose::Kernel,
             canal_control::edge::Whose::Overlay => Whose::Overlay,
         };
-        let destinations = plan.destinations.iter().map(|(prefix, of)| (*prefix, whose(of))).collect();
+        let destinations: BTreeMap<_, _> =
+            plan.destinations.iter().map(|(prefix, of)| (*prefix, whose(of))).collect();
         // Before anything is taken it is known what is to be left alone.
         let told = self.steering.set_destinations(&destinations);
-        for &ifindex in &plan.gateways {
+        for &ifindex in plan.gateways.keys() {
             let taken = match &told {
                 Ok(()) => self.steering.attach_gateway(ifindex).map_err(|error| chain(&error)),
                 Err(error) => Err(chain(error)),
@@ -126,12 +128,18 @@ impl KernelEdge {
                 report.failed.push(EdgeFailure { ifindex, underlay: false, why });
             }
         }
+        let ours = Ours::Plain(Arc::new(destinations));
+        let by_xdp =
+            plan.gateways.iter().filter(|(_, to)| self.options.port.of(&to.name) == PortChoice::AfXdp);
+        by_xdp.map(|(ifindex, to)| self.xdp_config(*ifindex, &to.name, to.mtu, ours.clone())).collect()
     }
 
-    fn underlay(&mut self, plan: Option<&UnderlayPlan>) -> Result<(), UnderlayError> {
+    /// The underlay, and what AF_XDP is to carry of `gateways`.
+    fn underlay(&mut self, plan: Option<&UnderlayPlan>, gateways: &[XdpConfig]) -> Result<(), UnderlayError> {
         let Some(plan) = plan else {
             self.steering.set_underlay(None)?;
-            self.wires.apply(&[])?;
+            self.wires.apply(gateways)?;
+            self.chosen.set(Chosen { xdp: self.wires.taken_over(), ..self.chosen.get() });
             return self.close_sockets();
         };
         let bound = plan.port.map(|port| Bound {
@@ -140,7 +148,7 @@ impl KernelEdge {
             port,
             mtu: overlay_mtu(plan.mtu, plan.v6.is_some()),
         });
-        match self.pick(plan, bound)? {
+        match self.pick(plan, bound, gateways)? {
             UnderlayPort::Udp => {
                 // Peers with direct routing send plain packets; they come through the TAP device all the same.
                 self.steering.set_underlay(Some(steered(plan, false)))?;
@@ -149,7 +157,7 @@ impl KernelEdge {
             // What the XDP program leaves to the kernel comes as it does without one.
             UnderlayPort::Tap | UnderlayPort::AfXdp => {
                 if let Err(error) = self.steering.set_underlay(Some(steered(plan, true))) {
-                    return self.fall_back(plan, bound, error);
+                    return self.fall_back(plan, bound, gateways, error);
                 }
                 self.catch_strays(bound)
             }
@@ -157,13 +165,24 @@ impl KernelEdge {
     }
 
     /// Has AF_XDP take the interface over if it is to, and says what carries the underlay.
-    fn pick(&mut self, plan: &UnderlayPlan, bound: Option<Bound>) -> Result<UnderlayPort, UnderlayError> {
+    fn pick(
+        &mut self,
+        plan: &UnderlayPlan,
+        bound: Option<Bound>,
+        gateways: &[XdpConfig],
+    ) -> Result<UnderlayPort, UnderlayError> {
         if self.unsteerable.as_ref().is_some_and(|(ifindex, _)| *ifindex != plan.ifindex) {
             self.unsteerable = None;
         }
         let first = choose(self.options.port.of(&plan.name), self.options.abilities)?;
         let wanted = bound.filter(|_| first.port == UnderlayPort::AfXdp && self.unsteerable.is_none());
-        let wanted: Vec<_> = wanted.map(|bound| self.xdp_config(plan, bound)).into_iter().collect();
+        let of_underlay = wanted.map(|bound| {
+            let vtep = Vtep { v4: bound.v4, v6: bound.v6, port: bound.port };
+            let local = plan.own_subnets.clone();
+            let ours = Ours::Vxlan { vtep, overlay_mtu: bound.mtu, local };
+            self.xdp_config(plan.ifindex, &plan.name, plan.mtu, ours)
+        });
+        let wanted: Vec<_> = of_underlay.into_iter().chain(gateways.iter().cloned()).collect();
         self.wires.apply(&wanted)?;
         let chosen = match (&self.unsteerable, self.wires.refusal(plan.ifindex)) {
             (Some((_, why)), _) => Chosen { port: UnderlayPort::Udp, why: why.clone(), ..first },
@@ -185,15 +204,12 @@ impl KernelEdge {
         Ok(port)
     }
 
-    fn xdp_config(&self, plan: &UnderlayPlan, bound: Bound) -> XdpConfig {
+    fn xdp_config(&self, ifindex: IfIndex, name: &str, mtu: u32, ours: Ours) -> XdpConfig {
         XdpConfig {
-            ifindex: plan.ifindex,
-            name: plan.name.clone(),
-            vtep_v4: bound.v4,
-            vtep_v6: bound.v6,
-            vxlan_port: bound.port,
-            mtu: plan.mtu,
-            overlay_mtu: bound.mtu,
+            ifindex,
+            name: name.to_owned(),
+            ours,
+            mtu,
             workers: self.workers.len(),
             forbid_native: false,
             busy_poll: self.options.busy_poll,
@@ -205,6 +221,7 @@ impl KernelEdge {
         &mut self,
         plan: &UnderlayPlan,
         bound: Option<Bound>,
+        gateways: &[XdpConfig],
         error: SteeringError,
     ) -> Result<(), UnderlayError> {
         if self.options.port.of(&plan.name) == PortChoice::Tap {
@@ -212,7 +229,7 @@ impl KernelEdge {
         }
         let why = format!("{} cannot be steered: {}", plan.name, chain(&error));
         self.unsteerable = Some((plan.ifindex, why));
-        self.pick(plan, bound)?;
+        self.pick(plan, bound, gateways)?;
         self.open_sockets(bound)
     }
 
@@ -283,8 +300,8 @@ impl Edge for KernelEdge {
     async fn apply(&mut self, plan: &EdgePlan) -> Result<EdgeReport, EdgeError> {
         let mut report = EdgeReport::default();
         self.workloads(&plan.workloads, &mut report);
-        self.gateways(plan, &mut report);
-        if let Err(error) = self.underlay(plan.underlay.as_ref()) {
+        let gateways = self.gateways(plan, &mut report);
+        if let Err(error) = self.underlay(plan.underlay.as_ref(), &gateways) {
             match &plan.underlay {
                 Some(underlay) => report.failed.push(failure(underlay.ifindex, true, &error)),
                 None => return Err(EdgeError(Box::new(error))),

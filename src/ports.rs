@@ -54,6 +54,8 @@ pub struct Chosen {
 pub struct TakenOver {
     /// Its name.
     pub interface: String,
+    /// There are plain hosts behind it; otherwise it is the underlay.
+    pub gateway: bool,
     /// How its packets get to us.
     pub abilities: XdpAbilities,
     /// What the sockets of each worker count.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use canal_dataplane::port::IfIndex;
-use canal_io::xdp::{AttachError, Memory, Needs, XdpConfig, XdpDevice, XdpError};
+use canal_io::xdp::{AttachError, Memory, Needs, Ours, XdpConfig, XdpDevice, XdpError};
 
 use crate::edge::chain;
 use crate::ports::TakenOver;
@@ -118,6 +118,7 @@ impl Wires {
     pub fn taken_over(&self) -> Vec<TakenOver> {
         let taken = |open: &Open| TakenOver {
             interface: open.config.name.clone(),
+            gateway: matches!(open.config.ours, Ours::Plain(_)),
             abilities: open.device.abilities().clone(),
             counters: open.counters.clone(),
         };

@@ -25,6 +25,7 @@ use tokio::sync::oneshot;
 
 use crate::depot::Depot;
 use crate::observe::flow_filter::FlowFilter;
+use crate::outside::Outside;
 use crate::record_queue::RecordQueue;
 use crate::supervise::{Ended, Part};
 
@@ -211,8 +212,7 @@ impl Workers {
             let turn = Turn {
                 config,
                 access,
-                udp: None,
-                xdp: None,
+                outside: Outside::default(),
                 wire_counters: Vec::new(),
                 waiter,
                 mailbox,
@@ -263,8 +263,7 @@ impl Workers {
 struct Turn {
     config: WorkerConfig,
     access: TapPort,
-    udp: Option<Box<UdpPort>>,
-    xdp: Option<XdpPort>,
+    outside: Outside,
     /// Where the sockets on each interface count.
     wire_counters: Vec<(IfIndex, Arc<PortCounters>)>,
     waiter: Waiter,
@@ -320,12 +319,7 @@ impl Turn {
             let Some(handed) = self.mailbox.take() else { break };
             worker.accept(handed);
         }
-        let underlay = match (&mut self.xdp, &mut self.udp) {
-            (Some(xdp), _) => Some(xdp as &mut dyn Port),
-            (None, Some(udp)) => Some(&mut **udp as &mut dyn Port),
-            (None, None) => None,
-        };
-        let mut ports = Ports { access: &mut self.access, underlay };
+        let mut ports = Ports { access: &mut self.access, underlay: self.outside.port() };
         let handled = worker.poll(self.tables.load(), coarse_ms(), &mut ports, handover);
         for (to, received) in handover.drain(..) {
             if let Err(undelivered) = self.mailbox.send(to, received) {
@@ -339,10 +333,10 @@ impl Turn {
 
     fn publish(&self) {
         self.access_counters.publish(self.access.stats());
-        if let Some(udp) = &self.udp {
+        if let Some(udp) = &self.outside.udp {
             self.underlay_counters.publish(udp.stats());
         }
-        for wire in self.xdp.iter().flat_map(XdpPort::wires) {
+        for wire in self.outside.xdp.iter().flat_map(XdpPort::wires) {
             if let Some((_, counters)) = self.wire_counters.iter().find(|(of, _)| *of == wire.ifindex()) {
                 counters.publish(wire.stats());
             }
@@ -357,25 +351,22 @@ impl Turn {
         match order {
             Order::Stop => return std::ops::ControlFlow::Break(()),
             Order::Udp(port) => {
-                self.udp = port;
-                for socket in self.udp.iter().flat_map(|port| port.sockets()) {
+                self.outside.udp = port;
+                for socket in self.outside.udp.iter().flat_map(|port| port.sockets()) {
                     watch(&mut self.waiter, socket);
                 }
             }
             Order::Attach(wire, counters) => {
                 wire.sockets().for_each(|socket| watch(&mut self.waiter, socket));
                 self.wire_counters.push((wire.ifindex(), counters));
-                match &mut self.xdp {
+                match &mut self.outside.xdp {
                     Some(port) if port.goes_with(&wire) => port.add(*wire),
                     port => *port = Some(XdpPort::new(*wire, self.access.writer())),
                 }
             }
             Order::Detach(ifindex) => {
                 self.wire_counters.retain(|(of, _)| *of != ifindex);
-                if let Some(port) = &mut self.xdp {
-                    port.remove(ifindex);
-                }
-                self.xdp = self.xdp.take().filter(|port| !port.wires().is_empty());
+                self.outside.detach(ifindex);
             }
             Order::Strays(strays) => {
                 self.access.set_fallback(strays);

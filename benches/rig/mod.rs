@@ -28,7 +28,8 @@ use canal_dataplane::testing::world;
 use canal_dataplane::trace::{NoTrace, Trace};
 use canal_dataplane::worker::{Ports, Worker, WorkerConfig};
 
-pub const CAPS: OutputCaps = OutputCaps { access: Caps::ALL, underlay: Caps::ALL };
+pub const CAPS: OutputCaps =
+    OutputCaps { access: Caps::ALL, underlay: Caps::ALL, gateways_by_underlay: false };
 
 /// Connections that are opened before all of them are forgotten.
 pub const ROUND: u32 = 32_768;

@@ -20,9 +20,18 @@ pub struct EdgePlan {
     pub workloads: BTreeSet<IfIndex>,
     /// Interfaces with plain hosts behind them: what these send to the overlay's destinations is ours, all else stays
     /// the kernel's.
-    pub gateways: BTreeSet<IfIndex>,
+    pub gateways: BTreeMap<IfIndex, GatewayPlan>,
     /// Whose destinations are for packets from there, by the longest prefix; the kernel's where no prefix says.
     pub destinations: BTreeMap<IpNetwork, Whose>,
+}
+
+/// An interface with plain hosts behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayPlan {
+    /// Its name.
+    pub name: String,
+    /// Its MTU, bytes without Ethernet header.
+    pub mtu: u32,
 }
 
 /// Who carries packets to a destination.

@@ -61,7 +61,7 @@ pub struct WorkerConfig {
 pub struct Ports<'a> {
     /// Towards workloads and the host's stack.
     pub access: &'a mut dyn Port,
-    /// Towards VTEPs, where that is another port.
+    /// Towards VTEPs, and perhaps hosts behind gateways, where that is another port.
     pub underlay: Option<&'a mut dyn Port>,
 }
 
@@ -152,7 +152,11 @@ impl Worker {
         self.picks_up(tables, now_ms);
         let access_caps = ports.access.caps();
         let underlay_caps = ports.underlay.as_ref().map_or(access_caps, |port| port.caps());
-        let caps = OutputCaps { access: access_caps, underlay: underlay_caps };
+        let caps = OutputCaps {
+            access: access_caps,
+            underlay: underlay_caps,
+            gateways_by_underlay: ports.underlay.as_ref().is_some_and(|port| port.carries_gateways()),
+        };
         let mut handled = 0;
         if !self.handed.is_empty() {
             let mut handed = std::mem::take(&mut self.handed);

@@ -199,7 +199,8 @@ impl Inspector {
             let access = access_port(worker.index, &self.device, self.caps, &chosen);
             ports.push(views::with_stats(&access, worker.access.read()));
             for taken in &chosen.xdp {
-                let port = xdp_port(worker.index, self.workers.len() as u32, taken, &chosen.why);
+                let why = if taken.gateway { "asked for by --port af-xdp" } else { &chosen.why };
+                let port = xdp_port(worker.index, self.workers.len() as u32, taken, why);
                 let counted = taken.counters.get(worker.index as usize).map(|counters| counters.read());
                 let seen = port.zip(counted).map(|(port, counted)| views::with_stats(&port, counted));
                 ports.extend(seen);
@@ -318,7 +319,7 @@ fn xdp_port(worker: u32, workers: u32, taken: &TakenOver, why: &str) -> Option<P
         worker,
         name: taken.interface.clone(),
         kind: UnderlayPort::AfXdp.name().into(),
-        carries: vec!["underlay".into()],
+        carries: vec![if taken.gateway { "gateway" } else { "underlay" }.into()],
         offloads: [mode, if zero_copy { "zero-copy" } else { "copy" }]
             .into_iter()
             .chain(abilities.busy_poll.then_some("busy-poll"))
@@ -493,7 +494,7 @@ mod tests {
             busy_poll: true,
             why_generic: Some("the driver has none".into()),
         };
-        let taken = TakenOver { interface: "eth0".into(), abilities, counters: Vec::new() };
+        let taken = TakenOver { interface: "eth0".into(), gateway: false, abilities, counters: Vec::new() };
         let view = xdp_port(0, 2, &taken, "asked for").unwrap();
         assert_eq!((view.name.as_str(), view.kind.as_str()), ("eth0", "af-xdp"));
         assert_eq!(view.offloads, ["generic", "copy", "busy-poll"]);

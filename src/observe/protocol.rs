@@ -145,7 +145,7 @@ pub struct PortView {
     pub name: String,
     /// `tap`, `udp` or `af-xdp`.
     pub kind: String,
-    /// What it carries: `workloads`, `underlay` or both.
+    /// What it carries: `workloads`, `underlay` or both, or a `gateway` interface.
     pub carries: Vec<String>,
     /// What the kernel finishes for us: `checksum`, `tso`, `uso`, `tunnel`.
     pub offloads: Vec<String>,

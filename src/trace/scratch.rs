@@ -163,7 +163,7 @@ impl Run<'_> {
         }
         let mut received = vec![Received { frame, offload: Offload::NONE, ingress: packet.ingress }];
         // What leaves is looked at as it would be on a wire: every checksum finished.
-        let caps = OutputCaps { access: Caps::NONE, underlay: Caps::NONE };
+        let caps = OutputCaps { access: Caps::NONE, underlay: Caps::NONE, gateways_by_underlay: false };
         self.worker.process(&mut received, false, tables, self.now_ms, caps, &mut recording);
         let outputs = self.worker.outputs();
         let outgoing: Vec<_> = outputs.access.drain(..).chain(outputs.underlay.drain(..)).collect();

@@ -1,14 +1,14 @@
 //! What has to be outside of the dataplane so that packets get into it: our device, and the steering.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use canal_dataplane::port::IfIndex;
-use canal_dataplane::spec::{NodeSpec, Via};
+use canal_dataplane::spec::{Gateway, NodeSpec, Via};
 use canal_dataplane::verdict::DropReason;
 use ipnetwork::IpNetwork;
 
 use super::NodeFacts;
-use crate::edge::{EdgePlan, UnderlayPlan, Whose};
+use crate::edge::{EdgePlan, GatewayPlan, UnderlayPlan, Whose};
 use crate::host::desired::{Desired, Route};
 use crate::model::flannel::Backend;
 
@@ -75,7 +75,11 @@ pub fn edge_plan(node: &NodeFacts<'_>, spec: &NodeSpec) -> EdgePlan {
         own_subnets: node.own_subnets(),
         mtu: external.mtu,
     });
-    let gateways: BTreeSet<IfIndex> = spec.gateways.iter().filter_map(|gateway| gateway.ifindex).collect();
+    let planned = |gateway: &Gateway| {
+        let plan = GatewayPlan { name: gateway.name.to_string(), mtu: gateway.mtu.into() };
+        gateway.ifindex.map(|ifindex| (ifindex, plan))
+    };
+    let gateways: BTreeMap<IfIndex, GatewayPlan> = spec.gateways.iter().filter_map(planned).collect();
     EdgePlan {
         underlay,
         workloads: spec.endpoints.iter().filter_map(|endpoint| endpoint.ifindex).collect(),

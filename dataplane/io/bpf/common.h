@@ -6,6 +6,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "destinations.h"
 #include "tags.h"
 
 #ifndef TC_ACT_UNSPEC
@@ -45,7 +46,6 @@
 #define CANAL_NEXT_HOPS 4096
 #define CANAL_WORKLOADS 65536
 #define CANAL_GATEWAYS 256
-#define CANAL_DESTINATIONS 262144
 
 /* How a frame reaches the workload behind an interface. */
 #define CANAL_VIA_PEER 1   /* veth with its other end in another namespace: straight into that end */
@@ -136,36 +136,6 @@ struct {
 	__type(key, __u32);
 	__type(value, __u32);
 } gateways SEC(".maps");
-
-/*
- * Whose a destination is, for packets from hosts behind gateways, by the longest prefix: 1 = the overlay's, 0 or none = the
- * kernel's business.
- */
-struct destination_v4 {
-	__u32 length;
-	__be32 address;
-};
-
-struct destination_v6 {
-	__u32 length;
-	__be32 address[4];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, CANAL_DESTINATIONS);
-	__type(key, struct destination_v4);
-	__type(value, __u32);
-} destinations_v4 SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, CANAL_DESTINATIONS);
-	__type(key, struct destination_v6);
-	__type(value, __u32);
-} destinations_v6 SEC(".maps");
 
 struct next_hop_v6 {
 	__be32 address[4];

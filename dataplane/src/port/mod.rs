@@ -99,10 +99,31 @@ pub struct PortStats {
     pub tx_errors: u64,
 }
 
+impl PortStats {
+    /// These and those.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self {
+            rx_frames: self.rx_frames + other.rx_frames,
+            rx_bytes: self.rx_bytes + other.rx_bytes,
+            rx_dropped: self.rx_dropped + other.rx_dropped,
+            tx_frames: self.tx_frames + other.tx_frames,
+            tx_bytes: self.tx_bytes + other.tx_bytes,
+            tx_full: self.tx_full + other.tx_full,
+            tx_errors: self.tx_errors + other.tx_errors,
+        }
+    }
+}
+
 /// One queue of a device. Never blocks.
 pub trait Port {
     /// What it takes off our hands on transmission.
     fn caps(&self) -> Caps;
+
+    /// Is it the way out of gateway interfaces, too ([`Egress::Gateway`])? Otherwise the access port is.
+    fn carries_gateways(&self) -> bool {
+        false
+    }
 
     /// Takes up to `limit` frames from the queue, appends them to `into`; memory comes from `pool`.
     fn receive(&mut self, pool: &mut FramePool, into: &mut Vec<Received>, limit: usize);

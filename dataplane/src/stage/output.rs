@@ -18,7 +18,7 @@ const MAX_OUTER: usize = 65_535;
 pub struct Outputs {
     /// Towards workloads, the host's stack, gateway interfaces and plain next hops.
     pub access: Vec<Outgoing>,
-    /// Towards VTEPs.
+    /// Towards VTEPs; out of gateway interfaces as well, where that is the port for it.
     pub underlay: Vec<Outgoing>,
     /// Towards other workers, with the worker's number.
     pub handover: Vec<(u32, Received)>,
@@ -31,6 +31,8 @@ pub struct OutputCaps {
     pub access: Caps,
     /// Of the underlay port.
     pub underlay: Caps,
+    /// The underlay port is the way out of gateway interfaces, too.
+    pub gateways_by_underlay: bool,
 }
 
 /// Empties the batch: every frame goes to a port, to another worker, or back to the pool with a reason.
@@ -84,7 +86,11 @@ pub fn run(batch: &mut Batch, caps: OutputCaps, out: &mut Outputs, cx: &mut Cont
                 match next_hop.or_else(|| destination(packet.frame.data())) {
                     Some(next_hop) => {
                         let egress = Egress::Gateway { ifindex: *ifindex, next_hop };
-                        emit(packet, egress, caps.access, &mut out.access, cx);
+                        if caps.gateways_by_underlay {
+                            emit(packet, egress, caps.underlay, &mut out.underlay, cx);
+                        } else {
+                            emit(packet, egress, caps.access, &mut out.access, cx);
+                        }
                     }
                     None => discard(packet, DropReason::MalformedEthernet, cx),
                 }

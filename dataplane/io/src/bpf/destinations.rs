@@ -25,7 +25,7 @@ pub struct Destinations {
 }
 
 impl Destinations {
-    pub(super) fn new(v4: LpmTrie<MapData, [u8; 4], u32>, v6: LpmTrie<MapData, [u8; 16], u32>) -> Self {
+    pub(crate) fn new(v4: LpmTrie<MapData, [u8; 4], u32>, v6: LpmTrie<MapData, [u8; 16], u32>) -> Self {
         Self { v4, v6, known: BTreeMap::new() }
     }
 

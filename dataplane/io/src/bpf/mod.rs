@@ -8,6 +8,7 @@ mod queue_test;
 mod settings;
 mod steering;
 
+pub(crate) use destinations::Destinations;
 pub use destinations::Whose;
 pub use programs::{Hook, LoadError, NextHops};
 pub use settings::{MAX_SUBNETS, Underlay};

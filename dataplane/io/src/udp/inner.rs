@@ -5,7 +5,10 @@
 //! them away: the checksum field holds the sum of the pseudo-header, and the packet is longer than any that the
 //! underlay carries. One right checksum in 65,536 looks the same, and finishing it gives the same value again.
 
+use std::net::IpAddr;
+
 use canal_dataplane::checksum;
+use canal_dataplane::limits::ETHERNET;
 use canal_dataplane::offload::{Checksum, Gso, GsoKind, Offload, Tunnel};
 
 use super::outer;
@@ -22,8 +25,25 @@ const CWR: u8 = 0x80;
 ///
 /// The checksum of a super-frame is verified, and left to whoever cuts it; without a right one it is none.
 pub fn offload(datagram: &mut [u8], outer_len: usize, mtu: usize, udp_size: Option<u16>) -> Offload {
-    let Some(inner) = Inner::read(datagram) else { return Offload::NONE };
-    let unfinished = inner.is_unfinished(datagram);
+    describe(datagram, NETWORK, outer_len, Some(tunnel(outer_len)), mtu, udp_size)
+}
+
+/// The same for a plain Ethernet frame.
+pub fn plain_offload(frame: &mut [u8], mtu: usize) -> Offload {
+    describe(frame, ETHERNET, 0, None, mtu, None)
+}
+
+/// What is unfinished in the packet at `network` of `bytes`, which begin at `outer_len` of the frame.
+fn describe(
+    bytes: &mut [u8],
+    network: usize,
+    outer_len: usize,
+    tunnel: Option<Tunnel>,
+    mtu: usize,
+    udp_size: Option<u16>,
+) -> Offload {
+    let Some(inner) = Inner::read(bytes, network) else { return Offload::NONE };
+    let unfinished = inner.is_unfinished(bytes);
     let partial = Offload {
         checksum: Checksum::Partial {
             start: (outer_len + inner.transport) as u16,
@@ -31,12 +51,12 @@ pub fn offload(datagram: &mut [u8], outer_len: usize, mtu: usize, udp_size: Opti
         },
         ..Offload::NONE
     };
-    match inner.gso(datagram, mtu, udp_size) {
-        Some(gso) if unfinished || inner.verifies(datagram) => {
-            let pseudo = checksum::fold(inner.pseudo(datagram));
+    match inner.gso(bytes, mtu, udp_size) {
+        Some(gso) if unfinished || inner.verifies(bytes) => {
+            let pseudo = checksum::fold(inner.pseudo(bytes));
             let field = inner.transport + inner.field();
-            datagram[field..field + 2].copy_from_slice(&pseudo.to_be_bytes());
-            Offload { gso: Some(gso), tunnel: Some(tunnel(outer_len)), ..partial }
+            bytes[field..field + 2].copy_from_slice(&pseudo.to_be_bytes());
+            Offload { gso: Some(gso), tunnel, ..partial }
         }
         _ if unfinished => partial,
         _ => Offload::NONE,
@@ -53,36 +73,40 @@ pub fn tunnel(outer_len: usize) -> Tunnel {
     }
 }
 
-/// Does `datagram` look like a TCP packet with at least `payload` bytes of it, give or take options? A guess that is
-/// cheap; who acts on it looks again.
+/// Where `datagram` goes to, if it looks like a TCP packet with at least `payload` bytes of it, give or take options. A guess
+/// that is cheap; who acts on it looks again.
 #[inline]
-pub fn is_tcp_segment(datagram: &[u8], payload: usize) -> bool {
-    let (protocol, headers) = match datagram.get(NETWORK - 2..NETWORK) {
-        Some([0x08, 0x00]) => (NETWORK + 9, 20 + 20),
-        Some([0x86, 0xdd]) => (NETWORK + 6, 40 + 20),
-        _ => return false,
+pub fn tcp_segment_target(datagram: &[u8], payload: usize) -> Option<IpAddr> {
+    let ip = datagram.get(NETWORK..)?;
+    let (protocol, target, headers) = match datagram[NETWORK - 2..NETWORK] {
+        [0x08, 0x00] => (*ip.get(9)?, IpAddr::from(*ip.get(16..)?.first_chunk::<4>()?), 20 + 20),
+        [0x86, 0xdd] => (*ip.get(6)?, IpAddr::from(*ip.get(24..)?.first_chunk::<16>()?), 40 + 20),
+        _ => return None,
     };
-    datagram.len() >= NETWORK + headers + payload && datagram[protocol] == TCP
+    (protocol == TCP && ip.len() >= headers + payload).then_some(target)
 }
 
 /// Is `datagram` one UDP packet to its very end?
 pub fn is_one_udp_packet(datagram: &[u8]) -> bool {
-    Inner::read(datagram).is_some_and(|inner| inner.protocol == UDP)
+    Inner::read(datagram, NETWORK).is_some_and(|inner| inner.protocol == UDP)
 }
 
-/// A TCP or UDP packet that ends where its datagram does.
+/// A TCP or UDP packet that ends where the bytes do that it is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Inner {
     v6: bool,
     protocol: u8,
-    /// First byte of the transport header, from the VXLAN header on.
+    /// First byte of the IP header.
+    network: usize,
+    /// First byte of the transport header.
     transport: usize,
 }
 
 impl Inner {
-    fn read(datagram: &[u8]) -> Option<Self> {
-        let packet = datagram.get(NETWORK..)?;
-        let (v6, protocol, ip_len, packet_len) = match datagram[NETWORK - 2..NETWORK] {
+    /// The packet at `network`, behind an Ethernet type.
+    fn read(bytes: &[u8], network: usize) -> Option<Self> {
+        let packet = bytes.get(network..)?;
+        let (v6, protocol, ip_len, packet_len) = match bytes[network - 2..network] {
             [0x08, 0x00] => {
                 let ip: &[u8; 20] = packet.first_chunk()?;
                 let whole = ip[0] >> 4 == 4 && ip[6] & 0x3f == 0 && ip[7] == 0;
@@ -105,7 +129,7 @@ impl Inner {
         if ip_len < 20 || packet_len != packet.len() || packet_len < ip_len + header_len {
             return None;
         }
-        Some(Self { v6, protocol, transport: NETWORK + ip_len })
+        Some(Self { v6, protocol, network, transport: network + ip_len })
     }
 
     /// Of the checksum, in the transport header.
@@ -114,30 +138,31 @@ impl Inner {
     }
 
     /// Sum of the pseudo-header.
-    fn pseudo(self, datagram: &[u8]) -> u64 {
-        let addresses = if self.v6 { NETWORK + 8..NETWORK + 40 } else { NETWORK + 12..NETWORK + 20 };
-        let len = datagram.len() - self.transport;
-        checksum::sum(&datagram[addresses], u64::from(self.protocol) + len as u64)
+    fn pseudo(self, bytes: &[u8]) -> u64 {
+        let addresses = if self.v6 { 8..40 } else { 12..20 };
+        let addresses = self.network + addresses.start..self.network + addresses.end;
+        let len = bytes.len() - self.transport;
+        checksum::sum(&bytes[addresses], u64::from(self.protocol) + len as u64)
     }
 
-    fn is_unfinished(self, datagram: &[u8]) -> bool {
+    fn is_unfinished(self, bytes: &[u8]) -> bool {
         let field = self.transport + self.field();
-        datagram[field..field + 2] == checksum::fold(self.pseudo(datagram)).to_be_bytes()
+        bytes[field..field + 2] == checksum::fold(self.pseudo(bytes)).to_be_bytes()
     }
 
-    fn verifies(self, datagram: &[u8]) -> bool {
-        checksum::fold(crate::checksum::sum(&datagram[self.transport..], self.pseudo(datagram))) == 0xffff
+    fn verifies(self, bytes: &[u8]) -> bool {
+        checksum::fold(crate::checksum::sum(&bytes[self.transport..], self.pseudo(bytes))) == 0xffff
     }
 
-    fn gso(self, datagram: &[u8], mtu: usize, udp_size: Option<u16>) -> Option<Gso> {
+    fn gso(self, bytes: &[u8], mtu: usize, udp_size: Option<u16>) -> Option<Gso> {
         if self.protocol == UDP {
             return udp_size.map(|size| Gso { kind: GsoKind::Udp, size, ecn: false });
         }
-        if datagram.len() - NETWORK <= mtu {
+        if bytes.len() - self.network <= mtu {
             return None;
         }
-        let tcp = &datagram[self.transport..];
-        let headers = self.transport - NETWORK + usize::from(tcp[12] >> 4) * 4;
+        let tcp = &bytes[self.transport..];
+        let headers = self.transport - self.network + usize::from(tcp[12] >> 4) * 4;
         let size = mtu.checked_sub(headers).filter(|size| *size > 0)?;
         let kind = if self.v6 { GsoKind::Tcp6 } else { GsoKind::Tcp4 };
         Some(Gso { kind, size: u16::try_from(size).ok()?, ecn: tcp[13] & CWR != 0 })
@@ -194,6 +219,29 @@ mod tests {
             let mut padded = unfinished;
             padded.push(0);
             prop_assert_eq!(state(&padded), Checksum::Complete);
+        }
+
+        #[test]
+        fn a_plain_frame_is_as_the_packet_in_a_datagram(
+            v6: bool, tcp: bool, finished: bool, payload in proptest::collection::vec(any::<u8>(), 0..3000)
+        ) {
+            let (mut bytes, transport, field) = datagram(v6, tcp, &payload);
+            if tcp {
+                bytes[transport + 12] = 0x50;
+            }
+            if finished {
+                checksum::finish_partial(&mut bytes, transport as u16, field as u16).unwrap();
+            }
+            let mut plain = bytes[NETWORK - ETHERNET..].to_vec();
+            let (inner, own) = (offload(&mut bytes, 50, 1450, None), plain_offload(&mut plain, 1450));
+            prop_assert_eq!(&plain, &bytes[NETWORK - ETHERNET..]);
+            prop_assert_eq!((own.gso, own.tunnel), (inner.gso, None));
+            let moved = |checksum| match checksum {
+                Checksum::Partial { start, offset } => Some((start, offset)),
+                _ => None,
+            };
+            let by = (50 + NETWORK - ETHERNET) as u16;
+            prop_assert_eq!(moved(own.checksum).map(|(start, offset)| (start + by, offset)), moved(inner.checksum));
         }
 
         #[test]

@@ -11,7 +11,7 @@ mod run;
 mod socket;
 mod unpack;
 
-pub(crate) use inner::{is_tcp_segment as inner_tcp_segment, offload as inner_offload};
+pub(crate) use inner::{offload as inner_offload, plain_offload, tcp_segment_target as inner_tcp_target};
 pub(crate) use message::set_option;
 pub(crate) use outer::Outer;
 #[cfg(test)]

@@ -1,23 +1,24 @@
 //! An interface taken over: memory, sockets on all its queues, the program that feeds them, and the thread that knows its
 //! neighbours.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aya::maps::MapError;
 use canal_dataplane::limits::ETHERNET;
-use canal_dataplane::net::Mac;
 use canal_dataplane::port::IfIndex;
+use ipnetwork::IpNetwork;
 
 use super::memory::{HANDS, Memory, fill_of, longest_mtu};
 use super::neighbors::Neighbors;
 use super::region::Region;
 use super::socket::{Socket, SocketError, Transfer};
-use super::steering::{AttachError, MAX_QUEUES, Mode, Ours, Program, receive_queues};
-use super::wire::{Interface, Queue, Wire};
+use super::steering::{AttachError, Frames, MAX_QUEUES, Mode, Program, Vtep, receive_queues};
+use super::wire::{Interface, Queue, Role, Wire};
+use crate::bpf::Whose;
 
 /// Attempts to bind a queue whose last socket the kernel has not finished closing, and the pause between them.
 const ATTEMPTS: u32 = 50;
@@ -30,16 +31,10 @@ pub struct XdpConfig {
     pub ifindex: IfIndex,
     /// Its name.
     pub name: String,
-    /// Our VTEP's IPv4 address.
-    pub vtep_v4: Option<Ipv4Addr>,
-    /// Our VTEP's IPv6 address.
-    pub vtep_v6: Option<Ipv6Addr>,
-    /// UDP port of the overlay.
-    pub vxlan_port: u16,
+    /// What of it is ours.
+    pub ours: Ours,
     /// MTU of the interface, bytes of an IP packet.
     pub mtu: u32,
-    /// MTU of the overlay, bytes of an IP packet.
-    pub overlay_mtu: u32,
     /// Workers; queue *i* is given to worker *i* modulo their number.
     pub workers: usize,
     /// Do without the driver's own XDP even where it has it.
@@ -49,12 +44,48 @@ pub struct XdpConfig {
     pub busy_poll: Option<Duration>,
 }
 
+/// What of an interface is ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ours {
+    /// Of the underlay: VXLAN for this end of the tunnel.
+    Vxlan {
+        /// The end.
+        vtep: Vtep,
+        /// MTU of the overlay, bytes of an IP packet.
+        overlay_mtu: u32,
+        /// Destinations on this host: what goes there in pieces is merged, where a gateway has others going out again.
+        local: Vec<IpNetwork>,
+    },
+    /// Of a gateway: plain packets for what is the overlay's, by the longest prefix.
+    Plain(Arc<BTreeMap<IpNetwork, Whose>>),
+}
+
+impl Ours {
+    /// The program that knows it.
+    fn program(&self) -> &'static str {
+        match self {
+            Self::Vxlan { .. } => "canal_xdp",
+            Self::Plain(_) => "canal_xdp_gate",
+        }
+    }
+
+    /// What it makes of sockets.
+    fn role(&self) -> Role {
+        match self {
+            Self::Vxlan { overlay_mtu, local, .. } => {
+                Role::Underlay { overlay_mtu: *overlay_mtu as usize, local: local.clone() }
+            }
+            Self::Plain(_) => Role::Gateway,
+        }
+    }
+}
+
 impl XdpConfig {
     /// Do the sockets of the one do for the other? What differs, the program can be told ([`XdpDevice::take`]).
     pub fn same_sockets(&self, other: &Self) -> bool {
         let sockets = |config: &Self| {
             let modes = (config.workers, config.forbid_native, config.busy_poll);
-            (config.ifindex, config.mtu, config.overlay_mtu, modes)
+            (config.ifindex, config.mtu, config.ours.role(), modes)
         };
         sockets(self) == sockets(other)
     }
@@ -160,11 +191,11 @@ impl XdpDevice {
             ifindex: config.ifindex,
             mac,
             longest: config.mtu as usize + ETHERNET,
-            overlay_mtu: config.overlay_mtu as usize,
+            role: config.ours.role(),
             polls: config.busy_poll.is_some(),
         });
         sockets.iter_mut().for_each(|queue| queue.fill(&interface, fill_of(queues)));
-        program.take(&ours(config, mac, memory))?;
+        tell(&mut program, &config.ours, &Frames { mac, longest: memory.longest() })?;
         for (queue, Queue { socket, .. }) in sockets.iter().enumerate() {
             program.set_socket(queue as u32, socket.as_fd())?;
         }
@@ -185,12 +216,13 @@ impl XdpDevice {
         &self.abilities
     }
 
-    /// Other addresses or another port are ours from now on; the sockets stay.
+    /// Other addresses, another port or other destinations are ours from now on; the sockets stay.
     ///
     /// # Errors
     /// When the kernel refuses, which it has no reason to.
     pub fn take(&mut self, config: &XdpConfig) -> Result<(), XdpError> {
-        Ok(self.program.take(&ours(config, self.interface.mac, &self.interface.memory))?)
+        let Interface { mac, memory, .. } = &*self.interface;
+        Ok(tell(&mut self.program, &config.ours, &Frames { mac: *mac, longest: memory.longest() })?)
     }
 
     /// Leaves the interface as it was. What its sockets had of the memory is free again once the workers have closed them, for
@@ -210,13 +242,13 @@ impl XdpDevice {
     }
 }
 
-fn ours(config: &XdpConfig, mac: Mac, memory: &Memory) -> Ours {
-    Ours {
-        vtep_v4: config.vtep_v4,
-        vtep_v6: config.vtep_v6,
-        vxlan_port: config.vxlan_port,
-        mac,
-        longest: memory.longest(),
+fn tell(program: &mut Program, ours: &Ours, frames: &Frames) -> Result<(), MapError> {
+    match ours {
+        Ours::Vxlan { vtep, .. } => program.take(vtep, frames),
+        Ours::Plain(whose) => {
+            program.take_for(whose)?;
+            program.take(&Vtep::default(), frames)
+        }
     }
 }
 
@@ -235,7 +267,7 @@ fn bind_all(
         why_generic,
     };
     let native = || -> Result<_, XdpError> {
-        let program = Program::attach(config.ifindex, Mode::Native)?;
+        let program = Program::attach(config.ours.program(), config.ifindex, Mode::Native)?;
         match bind_queues(config, queues, region, Transfer::ZeroCopy) {
             Ok(sockets) => Ok((program, sockets, abilities(Mode::Native, Transfer::ZeroCopy, None))),
             Err(XdpError::Bind { .. }) => {
@@ -257,7 +289,7 @@ fn bind_all(
             Err(error) => causes(&error),
         }
     };
-    let program = Program::attach(config.ifindex, Mode::Generic)?;
+    let program = Program::attach(config.ours.program(), config.ifindex, Mode::Generic)?;
     let sockets = bind_queues(config, queues, region, Transfer::Copy)?;
     Ok((program, sockets, abilities(Mode::Generic, Transfer::Copy, Some(why))))
 }
@@ -319,11 +351,8 @@ impl XdpConfig {
         Self {
             ifindex: 1,
             name: "eth0".into(),
-            vtep_v4: None,
-            vtep_v6: None,
-            vxlan_port: 8472,
+            ours: Ours::Vxlan { vtep: Vtep::default(), overlay_mtu: mtu - 50, local: Vec::new() },
             mtu,
-            overlay_mtu: mtu - 50,
             workers: 1,
             forbid_native: false,
             busy_poll: None,

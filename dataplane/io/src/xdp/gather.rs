@@ -2,12 +2,14 @@
 //! them, for [`unpack`] to make inner TCP super-frames of. What a port brings in MTU-sized pieces is to cross the TAP device
 //! and the workload's stack as one.
 
+use std::net::IpAddr;
+
 use canal_dataplane::frame::{Frame, FramePool};
 use canal_dataplane::limits::{ETHERNET, MAX_IP};
 use canal_dataplane::offload::Offload;
 use canal_dataplane::port::{Ingress, Received};
 
-use crate::udp::{Outer, inner_offload, inner_tcp_segment, unpack};
+use crate::udp::{Outer, inner_offload, inner_tcp_target, unpack};
 
 /// Payload bytes from which two segments are worth a copy each.
 const WORTH: usize = 512;
@@ -28,9 +30,15 @@ struct Single {
 }
 
 /// Delivers `frames` in their order to `into`, joined where that pays; buffers come from `pool`, and frames that were copied
-/// go back to it. An inner packet of more than `mtu` bytes was never on a wire (see [`unpack`]). Returns how many datagrams were
-/// lost.
-pub fn gather(frames: &mut Vec<Frame>, mtu: usize, pool: &mut FramePool, into: &mut Vec<Received>) -> u64 {
+/// go back to it. An inner packet of more than `mtu` bytes was never on a wire (see [`unpack`]). Only what goes to where `stays`
+/// says is joined. Returns how many datagrams were lost.
+pub fn gather(
+    frames: &mut Vec<Frame>,
+    mtu: usize,
+    stays: impl Fn(IpAddr) -> bool,
+    pool: &mut FramePool,
+    into: &mut Vec<Received>,
+) -> u64 {
     let mut lost = 0;
     let (mut group, mut single): (Option<Group>, Option<Single>) = (None, None);
     for frame in frames.drain(..) {
@@ -39,7 +47,7 @@ pub fn gather(frames: &mut Vec<Frame>, mtu: usize, pool: &mut FramePool, into: &
             into.push(received(frame, Offload::NONE));
             continue;
         };
-        if !inner_tcp_segment(&frame.data()[outer.len()..], WORTH) {
+        if !inner_tcp_target(&frame.data()[outer.len()..], WORTH).is_some_and(&stays) {
             lost += end(&mut group, &mut single, mtu, pool, into);
             deliver(frame, &outer, mtu, into);
             continue;
@@ -171,7 +179,7 @@ mod tests {
             let mut pool = FramePool::new(buffers, SUPER_FRAME_BUFFER);
             let mut frames = wire(&frame[..outer_len], &parts, &mut chunks);
             let mut into = Vec::new();
-            let lost = gather(&mut frames, MTU, &mut pool, &mut into);
+            let lost = gather(&mut frames, MTU, |_| true, &mut pool, &mut into);
             let out: Vec<_> =
                 into.iter().flat_map(|r| datagrams(r.frame.data(), &r.offload, outer_len)).collect();
             // A buffer that breaks up into more pieces than there are frames for loses some; only then.
@@ -200,7 +208,10 @@ mod tests {
         let mut pool = FramePool::new(1, SUPER_FRAME_BUFFER);
         let mut frames = wire(&frame[..outer_len], &parts, &mut chunks);
         let mut into = Vec::new();
-        assert_eq!(gather(&mut frames, MTU, &mut pool, &mut into), 0);
+        let mut others = wire(&frame[..outer_len], &parts, &mut FramePool::new(parts.len(), CHUNK));
+        assert_eq!(gather(&mut others, MTU, |_| false, &mut pool, &mut into), 0);
+        assert_eq!(into.drain(..).count(), parts.len(), "what does not stay goes on as it came");
+        assert_eq!(gather(&mut frames, MTU, |_| true, &mut pool, &mut into), 0);
         let last_is_small = parts.last().unwrap().len() < WORTH + 100;
         assert!(into.len() == 1 || (into.len() == 2 && last_is_small), "{} frames", into.len());
         assert_eq!(pool.guests(), parts.len() + 1 - into.len());

@@ -1,4 +1,4 @@
-//! AF_XDP as a port to the underlay: packet rate, and NICs that write into our memory themselves.
+//! AF_XDP as a port to the underlay and to gateway interfaces: packet rate, and NICs that write into our memory themselves.
 
 mod device;
 mod gather;
@@ -12,9 +12,9 @@ mod socket;
 mod steering;
 mod wire;
 
-pub use device::{XdpAbilities, XdpConfig, XdpDevice, XdpError};
+pub use device::{Ours, XdpAbilities, XdpConfig, XdpDevice, XdpError};
 pub use memory::{Memory, Needs};
 pub use port::XdpPort;
 pub use socket::{SocketError, Transfer};
-pub use steering::{AttachError, Mode};
+pub use steering::{AttachError, Mode, Vtep};
 pub use wire::Wire;

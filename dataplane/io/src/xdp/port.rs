@@ -77,9 +77,14 @@ impl XdpPort {
     /// Closes the sockets of an interface.
     pub fn remove(&mut self, ifindex: IfIndex) {
         for wire in self.wires.extract_if(.., |wire| wire.ifindex() == ifindex) {
-            self.past = sum(self.past, wire.stats());
+            self.past = self.past.and(wire.stats());
         }
         self.share = self.wires.iter().map(|wire| wire.share).sum();
+    }
+
+    /// Has it sockets on the underlay?
+    pub fn carries_underlay(&self) -> bool {
+        self.wires.iter().any(|wire| !wire.is_gateway())
     }
 
     /// Sockets of the interfaces.
@@ -130,10 +135,17 @@ impl XdpPort {
     /// The interface that a frame leaves by, and the Ethernet address to which; `None` if the TAP device has to see to it.
     #[inline]
     fn way(&mut self, egress: Egress, frame: &Frame) -> Option<(usize, [u8; 6])> {
-        let Egress::Underlay = egress else { return None };
-        let target = Outer::read(frame.data())?.target;
-        let (index, wire) = self.wires.iter_mut().enumerate().next()?;
-        wire.hops.mac(target).map(|mac| (index, mac))
+        let (target, ifindex) = match egress {
+            Egress::Underlay => (Outer::read(frame.data())?.target, None),
+            Egress::Gateway { ifindex, next_hop } => (next_hop, Some(ifindex)),
+            _ => return None,
+        };
+        let leaves_by = |wire: &Wire| match ifindex {
+            None => !wire.is_gateway(),
+            Some(ifindex) => wire.is_gateway() && wire.ifindex() == ifindex,
+        };
+        let index = self.wires.iter().position(leaves_by)?;
+        self.wires[index].hops.mac(target).map(|mac| (index, mac))
     }
 
     /// Sends a finished packet by interface `index`.
@@ -207,6 +219,10 @@ impl Port for XdpPort {
         Caps::ALL
     }
 
+    fn carries_gateways(&self) -> bool {
+        self.wires.iter().any(Wire::is_gateway)
+    }
+
     /// By turns each interface is the first: under load each gets its share of `limit` frames.
     fn receive(&mut self, pool: &mut FramePool, into: &mut Vec<Received>, limit: usize) {
         self.settle(pool);
@@ -216,9 +232,10 @@ impl Port for XdpPort {
         }
         self.turn = self.turn.wrapping_add(1);
         let (count, mut left) = (self.wires.len(), limit);
+        let through = self.carries_gateways();
         for step in 0..count {
             let wire = &mut self.wires[(self.turn + step) % count];
-            left -= wire.receive(left, &mut self.spare, &mut self.arrived, pool, into);
+            left -= wire.receive(left, &mut self.spare, &mut self.arrived, pool, into, through);
         }
     }
 
@@ -254,18 +271,6 @@ impl Port for XdpPort {
 
     /// Of the sockets. What went around them is counted by the TAP port.
     fn stats(&self) -> PortStats {
-        self.wires.iter().map(Wire::stats).fold(self.past, sum)
-    }
-}
-
-fn sum(a: PortStats, b: PortStats) -> PortStats {
-    PortStats {
-        rx_frames: a.rx_frames + b.rx_frames,
-        rx_bytes: a.rx_bytes + b.rx_bytes,
-        rx_dropped: a.rx_dropped + b.rx_dropped,
-        tx_frames: a.tx_frames + b.tx_frames,
-        tx_bytes: a.tx_bytes + b.tx_bytes,
-        tx_full: a.tx_full + b.tx_full,
-        tx_errors: a.tx_errors + b.tx_errors,
+        self.wires.iter().map(Wire::stats).fold(self.past, PortStats::and)
     }
 }

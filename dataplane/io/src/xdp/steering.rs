@@ -1,9 +1,11 @@
 //! The program on the interface: loaded, attached, told what is ours and which socket takes it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, Map, MapData, MapError, XskMap};
 use aya::programs::links::FdLink;
 use aya::programs::xdp::{XdpLink, XdpMode};
@@ -11,14 +13,15 @@ use aya::programs::{ProgramError, Xdp, loaded_programs};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use canal_dataplane::net::Mac;
 use canal_dataplane::port::IfIndex;
+use ipnetwork::IpNetwork;
 
+use crate::bpf::{Destinations, Whose};
 use crate::netlink::{Attributes, IFINFO, Netlink, link_request};
 
 /// Queues of an interface that can have a socket (`CANAL_XDP_QUEUES`).
 pub const MAX_QUEUES: u32 = 256;
 /// Words of `struct xdp_settings`.
 const WORDS: usize = 8;
-const PROGRAM: &str = "canal_xdp";
 
 /// Aligned as ELF wants it.
 #[repr(align(8))]
@@ -54,15 +57,20 @@ pub enum AttachError {
     NoLink,
 }
 
-/// What is ours.
+/// The end of the tunnel: what arrives for it is ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vtep {
+    /// Our IPv4 address.
+    pub v4: Option<Ipv4Addr>,
+    /// Our IPv6 address.
+    pub v6: Option<Ipv6Addr>,
+    /// UDP port of the overlay; 0: nothing is ours.
+    pub port: u16,
+}
+
+/// Which frames of an interface can be ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ours {
-    /// Our VTEP's IPv4 address.
-    pub vtep_v4: Option<Ipv4Addr>,
-    /// Our VTEP's IPv6 address.
-    pub vtep_v6: Option<Ipv6Addr>,
-    /// UDP port of the overlay.
-    pub vxlan_port: u16,
+pub struct Frames {
     /// The interface's own address.
     pub mac: Mac,
     /// Bytes of the longest frame that fits a chunk.
@@ -74,20 +82,24 @@ pub struct Program {
     // Before the object that it belongs to.
     _link: FdLink,
     settings: Array<MapData, [u32; WORDS]>,
+    destinations: Destinations,
     sockets: XskMap<MapData>,
     _object: Ebpf,
 }
 
 impl Program {
-    /// Loads it and puts it on the interface; nothing is ours yet, and no queue has a socket.
+    /// Loads `program` and puts it on the interface; nothing is ours yet, and no queue has a socket.
     ///
     /// # Errors
     /// [`AttachError`]; a driver that does not know native XDP is a [`AttachError::Program`].
-    pub fn attach(ifindex: IfIndex, mode: Mode) -> Result<Self, AttachError> {
+    pub fn attach(program: &str, ifindex: IfIndex, mode: Mode) -> Result<Self, AttachError> {
         let mut object = EbpfLoader::new().load(&OBJECT.0)?;
         let settings = Array::try_from(take(&mut object, "xdp_settings")?)?;
         let sockets = XskMap::try_from(take(&mut object, "xdp_sockets")?)?;
-        let program: &mut Xdp = object.program_mut(PROGRAM).ok_or(ProgramError::NotLoaded)?.try_into()?;
+        let v4 = LpmTrie::try_from(take(&mut object, "destinations_v4")?)?;
+        let v6 = LpmTrie::try_from(take(&mut object, "destinations_v6")?)?;
+        let destinations = Destinations::new(v4, v6);
+        let program: &mut Xdp = object.program_mut(program).ok_or(ProgramError::NotLoaded)?.try_into()?;
         program.load()?;
         let mode = match mode {
             Mode::Native => XdpMode::Driver,
@@ -99,15 +111,23 @@ impl Program {
         })?;
         let link: XdpLink = program.take_link(id)?;
         let link = FdLink::try_from(link).map_err(|_| AttachError::NoLink)?;
-        Ok(Self { _link: link, settings, sockets, _object: object })
+        Ok(Self { _link: link, settings, destinations, sockets, _object: object })
     }
 
-    /// Says what is ours from now on.
+    /// Says which frames are ours from now on.
     ///
     /// # Errors
     /// When the kernel refuses, which it has no reason to.
-    pub fn take(&mut self, ours: &Ours) -> Result<(), MapError> {
-        self.settings.set(0, encode(ours), 0)
+    pub fn take(&mut self, vtep: &Vtep, frames: &Frames) -> Result<(), MapError> {
+        self.settings.set(0, encode(vtep, frames), 0)
+    }
+
+    /// Says to which destinations.
+    ///
+    /// # Errors
+    /// As [`Destinations::set`].
+    pub fn take_for(&mut self, whose: &BTreeMap<IpNetwork, Whose>) -> Result<(), MapError> {
+        self.destinations.set(whose)
     }
 
     /// Gives what is ours and comes by `queue` to `socket`, which must be bound to it.
@@ -124,13 +144,13 @@ fn take(object: &mut Ebpf, name: &'static str) -> Result<Map, MapError> {
 }
 
 /// `struct xdp_settings`: addresses, port and MAC in network order, as in the packet.
-fn encode(ours: &Ours) -> [u32; WORDS] {
+fn encode(vtep: &Vtep, frames: &Frames) -> [u32; WORDS] {
     let mut bytes = [0; 4 * WORDS];
-    bytes[..4].copy_from_slice(&ours.vtep_v4.map_or([0; 4], |v4| v4.octets()));
-    bytes[4..20].copy_from_slice(&ours.vtep_v6.map_or([0; 16], |v6| v6.octets()));
-    bytes[20..22].copy_from_slice(&ours.vxlan_port.to_be_bytes());
-    bytes[22..28].copy_from_slice(&ours.mac.0);
-    bytes[28..].copy_from_slice(&ours.longest.to_ne_bytes());
+    bytes[..4].copy_from_slice(&vtep.v4.map_or([0; 4], |v4| v4.octets()));
+    bytes[4..20].copy_from_slice(&vtep.v6.map_or([0; 16], |v6| v6.octets()));
+    bytes[20..22].copy_from_slice(&vtep.port.to_be_bytes());
+    bytes[22..28].copy_from_slice(&frames.mac.0);
+    bytes[28..].copy_from_slice(&frames.longest.to_ne_bytes());
     let (words, _) = bytes.as_chunks::<4>();
     std::array::from_fn(|i| u32::from_ne_bytes(words[i]))
 }
@@ -163,20 +183,18 @@ mod tests {
 
     #[test]
     fn the_whole_structure_is_written() {
-        let ours = Ours {
-            vtep_v4: Some(Ipv4Addr::new(192, 0, 2, 1)),
-            vtep_v6: Some("2001:db8::1".parse().unwrap()),
-            vxlan_port: 8472,
-            mac: Mac([2, 3, 4, 5, 6, 7]),
-            longest: 1792,
+        let vtep = Vtep {
+            v4: Some(Ipv4Addr::new(192, 0, 2, 1)),
+            v6: Some("2001:db8::1".parse().unwrap()),
+            port: 8472,
         };
-        let words = encode(&ours);
+        let frames = Frames { mac: Mac([2, 3, 4, 5, 6, 7]), longest: 1792 };
+        let words = encode(&vtep, &frames);
         assert_eq!(words[0].to_ne_bytes(), [192, 0, 2, 1]);
         assert_eq!(words[1].to_ne_bytes(), [0x20, 0x01, 0x0d, 0xb8]);
         assert_eq!(words[4].to_ne_bytes(), [0, 0, 0, 1]);
         assert_eq!(words[5].to_ne_bytes(), [0x21, 0x18, 2, 3]);
         assert_eq!((words[6].to_ne_bytes(), words[7]), ([4, 5, 6, 7], 1792));
-        let nothing = Ours { vtep_v4: None, vtep_v6: None, ..ours };
-        assert_eq!(encode(&nothing)[..5], [0; 5]);
+        assert_eq!(encode(&Vtep { v4: None, v6: None, ..vtep }, &frames)[..5], [0; 5]);
     }
 }

@@ -1,12 +1,14 @@
 //! One interface as one worker has it: the sockets of its queues there.
 
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use canal_dataplane::frame::{Frame, FramePool};
 use canal_dataplane::limits::ETHERNET;
 use canal_dataplane::net::Mac;
-use canal_dataplane::port::{IfIndex, PortStats, Received};
+use canal_dataplane::port::{IfIndex, Ingress, PortStats, Received};
+use ipnetwork::IpNetwork;
 
 use super::gather::gather;
 use super::memory::Memory;
@@ -14,6 +16,7 @@ use super::neighbors::Hops;
 use super::region::{Borrower, Region};
 use super::ring::Descriptor;
 use super::socket::Socket;
+use crate::udp::plain_offload;
 
 /// Calls after which the kernel is left alone with what it has not sent: one is enough where it takes all that can wait, and
 /// without that each takes 32.
@@ -52,6 +55,20 @@ impl Queue {
     }
 }
 
+/// What comes by an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// VXLAN.
+    Underlay {
+        /// MTU of the overlay, bytes of an IP packet.
+        overlay_mtu: usize,
+        /// Destinations on this host.
+        local: Vec<IpNetwork>,
+    },
+    /// Plain packets.
+    Gateway,
+}
+
 /// What all queues of an interface have in common.
 #[derive(Debug)]
 pub(super) struct Interface {
@@ -63,8 +80,7 @@ pub(super) struct Interface {
     pub mac: Mac,
     /// Bytes of the longest frame that may be on the wire.
     pub longest: usize,
-    /// MTU of the overlay.
-    pub overlay_mtu: usize,
+    pub role: Role,
     /// Look at empty queues by a system call, in which the kernel polls them.
     pub polls: bool,
 }
@@ -93,6 +109,11 @@ impl Wire {
     /// The interface.
     pub fn ifindex(&self) -> IfIndex {
         self.interface.ifindex
+    }
+
+    /// Is it one with plain hosts behind it?
+    pub fn is_gateway(&self) -> bool {
+        matches!(self.interface.role, Role::Gateway)
     }
 
     /// The sockets that frames arrive at, for [`crate::waiter::Waiter::watch`].
@@ -132,7 +153,8 @@ impl Wire {
         }
     }
 
-    /// Delivers up to `limit` frames to `into` and replaces them out of `spare`; how many came. `arrived` is room for them.
+    /// Delivers up to `limit` frames to `into` and replaces them out of `spare`; how many came. `arrived` is room for them. What
+    /// may go out of a gateway again (`through`) is not merged.
     pub(super) fn receive(
         &mut self,
         limit: usize,
@@ -140,6 +162,7 @@ impl Wire {
         arrived: &mut Vec<Frame>,
         pool: &mut FramePool,
         into: &mut Vec<Received>,
+        through: bool,
     ) -> usize {
         self.turn = self.turn.wrapping_add(1);
         for step in 0..self.queues.len() {
@@ -147,7 +170,17 @@ impl Wire {
             self.take_from((self.turn + step) % self.queues.len(), left, spare, arrived);
         }
         let count = arrived.len();
-        self.stats.rx_dropped += gather(arrived, self.interface.overlay_mtu, pool, into);
+        let Interface { ifindex, longest, role, .. } = &*self.interface;
+        match role {
+            Role::Underlay { overlay_mtu, local } => {
+                let stays = |target: IpAddr| !through || local.iter().any(|net| net.contains(target));
+                self.stats.rx_dropped += gather(arrived, *overlay_mtu, stays, pool, into);
+            }
+            Role::Gateway => into.extend(arrived.drain(..).map(|mut frame| {
+                let offload = plain_offload(frame.data_mut(), longest - ETHERNET);
+                Received { frame, offload, ingress: Ingress::Gateway(*ifindex) }
+            })),
+        }
         count
     }
 

@@ -7,7 +7,7 @@ use canal_dataplane::port::{Egress, Ingress, Received};
 use canal_io::bpf::{Steering, Underlay};
 use canal_io::tun::{TapConfig, TapDevice, TapPort};
 use canal_io::udp::{UdpAbilities, UdpConfig, UdpPort, UdpReceiver};
-use canal_io::xdp::{Memory, Mode, Needs, Transfer, XdpConfig, XdpDevice, XdpPort};
+use canal_io::xdp::{Memory, Mode, Needs, Ours, Transfer, Vtep, XdpConfig, XdpDevice, XdpPort};
 
 use super::daemon::{Both, Watched, Worker};
 use super::overlay::Overlay;
@@ -106,11 +106,12 @@ impl Host {
         XdpConfig {
             ifindex,
             name: "eth0".into(),
-            vtep_v4,
-            vtep_v6,
-            vxlan_port,
+            ours: Ours::Vxlan {
+                vtep: Vtep { v4: vtep_v4, v6: vtep_v6, port: vxlan_port },
+                overlay_mtu: MTU,
+                local: Vec::new(),
+            },
             mtu: 1500,
-            overlay_mtu: MTU,
             workers: 1,
             forbid_native: mode == Mode::Generic,
             busy_poll: None,

@@ -11,7 +11,7 @@ use canal_control::datastore::syncer::{Batch, Phase, Syncer};
 use canal_control::datastore::{Datastore, Error, Expect, Outline, WatchEvent, Written};
 use etcd_client::{Client, PermissionType, Txn, TxnOp};
 use etcd_server::{Server, Tls, available, free_port};
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use tokio::time::timeout;
 
 /// How long anything may take before the test is called failed; nothing asserts how fast it is.
@@ -72,6 +72,11 @@ async fn a_long_listing_is_paged_at_one_revision() {
     assert!(listed.entries.is_sorted_by(|a, b| a.key < b.key));
     assert_eq!(listed.revision, 1002);
     assert_ne!(listed.history, 0);
+    let pages: Vec<_> = store.pages("/many/").try_collect().await.unwrap();
+    assert_eq!(pages.len(), 100_000usize.div_ceil(777));
+    assert!(pages.iter().all(|page| (page.revision, page.history) == (listed.revision, listed.history)));
+    assert!(pages.into_iter().flat_map(|page| page.entries).eq(listed.entries));
+    assert_eq!(store.pages("/none/").count().await, 1);
     let mut syncer = Syncer::start(store.clone(), &["/many/"], 1);
     let mut view = View::new();
     until(&mut syncer, &mut view, |_, batch| batch.in_sync).await;

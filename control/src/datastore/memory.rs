@@ -6,14 +6,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
 use tokio::sync::watch;
 
 use super::feed::{Edit, Feed, Log};
-use super::{Datastore, Error, Expect, LeaseId, Revision, Snapshot, Unusable, WatchEvent, Written};
+use super::{Datastore, Error, Expect, KeyValue, LeaseId, Revision, Snapshot, Unusable, WatchEvent, Written};
 
 /// Changes remembered before the oldest are compacted away by themselves.
 const HISTORY_CAPACITY: usize = 100_000;
+
+/// Keys of a page.
+const PAGE_KEYS: usize = 700;
 
 /// How the store answers while it is unwell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,6 +187,21 @@ impl Datastore for Memory {
     async fn list(&self, prefix: &str) -> Result<Snapshot, Error> {
         self.call().await?;
         Ok(self.feed.log().list(prefix))
+    }
+
+    /// Fails between two pages, too, when it is told to.
+    fn pages<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<Snapshot, Error>> {
+        let begin = stream::once(self.list(prefix)).map_ok(move |Snapshot { revision, history, entries }| {
+            let mut pages: Vec<_> = entries.chunks(PAGE_KEYS).map(<[KeyValue]>::to_vec).collect();
+            if pages.is_empty() {
+                pages.push(Vec::new());
+            }
+            stream::iter(pages).then(move |entries| async move {
+                self.call().await?;
+                Ok(Snapshot { revision, history, entries })
+            })
+        });
+        begin.try_flatten().boxed()
     }
 
     async fn watch(

@@ -19,7 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
 use tokio::sync::watch;
 
 /// A position in the history of a datastore; grows by one with every write, as etcd's.
@@ -169,6 +170,12 @@ pub trait Datastore: Send + Sync + fmt::Debug {
 
     /// All keys that start with `prefix`, at one revision.
     async fn list(&self, prefix: &str) -> Result<Snapshot, Error>;
+
+    /// The same page by page, for readers that need not hold all of it at once. All pages are of one revision; there is
+    /// at least one, be it empty. After an error there are no more: what came before it is a part of a state.
+    fn pages<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<Snapshot, Error>> {
+        stream::once(self.list(prefix)).boxed()
+    }
 
     /// One key; `None` if it does not exist.
     async fn get(&self, key: &str) -> Result<Option<KeyValue>, Error> {

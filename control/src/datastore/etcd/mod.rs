@@ -19,7 +19,8 @@ use etcd_client::{
     Client, Compare, CompareOp, DeleteOptions, GetOptions, GetResponse, PutOptions, SortOrder, SortTarget,
     Txn, TxnOp,
 };
-use futures::stream::BoxStream;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
 use tokio::time::timeout;
 
 use connection::{Connected, Connection};
@@ -112,48 +113,86 @@ impl Etcd {
         }
     }
 
-    /// All pages at one revision; `None` if it was compacted before the last one.
+    /// All pages; `None` as with [`Self::page`].
     async fn list_pages(&self, prefix: &str) -> Result<Option<Snapshot>, Error> {
-        let end = prefix_end(prefix);
-        let mut start = if prefix.is_empty() { vec![0] } else { prefix.as_bytes().to_vec() };
-        let mut limit = i64::from(self.connection.options.page_keys.max(1));
-        let mut listed = Snapshot::default();
+        let (mut place, mut listed) = (self.first_page(prefix), Snapshot::default());
+        while !place.at_end {
+            let Some(page) = self.page(&mut place).await? else { return Ok(None) };
+            (listed.revision, listed.history) = (page.revision, page.history);
+            listed.entries.extend(page.entries);
+        }
+        Ok(Some(listed))
+    }
+
+    fn first_page(&self, prefix: &str) -> Place {
+        Place {
+            start: if prefix.is_empty() { vec![0] } else { prefix.as_bytes().to_vec() },
+            end: prefix_end(prefix),
+            limit: i64::from(self.connection.options.page_keys.max(1)),
+            revision: 0,
+            history: 0,
+            at_end: false,
+        }
+    }
+
+    /// The next page, at the revision of the first one; `None` if that has been compacted, or the answer came from another
+    /// cluster.
+    async fn page(&self, place: &mut Place) -> Result<Option<Snapshot>, Error> {
         loop {
-            let options =
-                GetOptions::new().with_range(end.clone()).with_limit(limit).with_revision(listed.revision);
+            let options = GetOptions::new()
+                .with_range(place.end.clone())
+                .with_limit(place.limit)
+                .with_revision(place.revision);
             let page = self
                 .read(|client| {
                     let mut kv = client.kv_client().max_decoding_message_size(MESSAGE_BYTES_MAX);
-                    let (start, options) = (start.clone(), options.clone());
+                    let (start, options) = (place.start.clone(), options.clone());
                     async move { kv.get(start, Some(options)).await }
                 })
                 .await?;
             let page: GetResponse = match page {
                 Ok(page) => page,
                 Err(refusal) if errors::is_compacted(&refusal.error) => return Ok(None),
-                Err(refusal) if errors::is_too_large(&refusal.error) && limit > 1 => {
-                    limit = (limit / 4).max(1);
+                Err(refusal) if errors::is_too_large(&refusal.error) && place.limit > 1 => {
+                    place.limit = (place.limit / 4).max(1);
                     continue;
                 }
                 Err(refusal) => return Err(Error::Protocol(refusal.text)),
             };
             let header =
                 page.header().ok_or_else(|| Error::Protocol("range response without header".to_owned()))?;
-            if listed.revision == 0 {
-                listed.revision = header.revision();
-                listed.history = header.cluster_id();
-            } else if listed.history != header.cluster_id() {
+            if place.revision == 0 {
+                (place.revision, place.history) = (header.revision(), header.cluster_id());
+            } else if place.history != header.cluster_id() {
                 // The endpoint we moved on to belongs to another cluster; half of each would be neither.
                 return Ok(None);
             }
-            listed.entries.extend(page.kvs().iter().filter_map(decode));
-            let Some(last) = page.kvs().last().filter(|_| page.more()) else {
-                return Ok(Some(listed));
-            };
-            start = last.key().to_vec();
-            start.push(0);
+            match page.kvs().last().filter(|_| page.more()) {
+                Some(last) => place.start = [last.key(), &[0]].concat(),
+                None => place.at_end = true,
+            }
+            let entries = page.kvs().iter().filter_map(decode).collect();
+            return Ok(Some(Snapshot { revision: place.revision, history: place.history, entries }));
         }
     }
+
+    fn compacted(&self, prefix: &str) -> Error {
+        Error::Unavailable(format!("{}: compacted faster than {prefix} can be listed", self.describe()))
+    }
+}
+
+/// Where a listing stands.
+struct Place {
+    /// First key of the next page.
+    start: Vec<u8>,
+    /// First key after the last one.
+    end: Vec<u8>,
+    /// Keys of a page.
+    limit: i64,
+    /// 0 before the first page.
+    revision: Revision,
+    history: u64,
+    at_end: bool,
 }
 
 /// etcd answered, but not with what was asked for.
@@ -203,7 +242,18 @@ impl Datastore for Etcd {
                 return Ok(listed);
             }
         }
-        Err(Error::Unavailable(format!("{}: compacted faster than {prefix} can be listed", self.describe())))
+        Err(self.compacted(prefix))
+    }
+
+    fn pages<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<Snapshot, Error>> {
+        let pages = stream::try_unfold(self.first_page(prefix), move |mut place| async move {
+            if place.at_end {
+                return Ok(None);
+            }
+            let page = self.page(&mut place).await?.ok_or_else(|| self.compacted(prefix))?;
+            Ok(Some((page, place)))
+        });
+        pages.boxed()
     }
 
     /// Linearised, as every read here: what was written before is seen.

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::backoff::{Backoff, LONGEST};
 use super::{BATCH_CHANGES, Phase, SyncStatus};
-use crate::datastore::{Change, Datastore, Error, KeyValue, Outline, Revision, Snapshot, WatchEvent};
+use crate::datastore::{Change, Datastore, Error, KeyValue, Outline, Revision, WatchEvent};
 
 /// What a prefix loop tells the merger.
 #[derive(Debug)]
@@ -70,7 +70,8 @@ pub(super) struct Follower {
     /// server that has the watch may lag behind the one that answered.
     proven: Revision,
     asked: watch::Receiver<Revision>,
-    known: HashMap<String, Known>,
+    /// By key, without the prefix: keys are longer than what is known of their values.
+    known: HashMap<Box<str>, Known>,
     digest: RandomState,
     backoff: Backoff,
     /// Something was heard since the last listing; without it another listing has to wait.
@@ -131,39 +132,84 @@ impl Follower {
 
     /// Lists until it works and hands the difference to what is known over.
     async fn list(&mut self) -> Result<Cursor, ReaderGone> {
-        let again = self.cursor.is_some();
-        let listed = loop {
-            match self.store.list(&self.prefix).await {
-                Ok(listed) => break listed,
+        loop {
+            let listed = match self.cursor {
+                None => self.list_first().await?,
+                Some(before) => self.list_again(before).await?,
+            };
+            match listed {
+                Ok(cursor) => {
+                    self.cursor = Some(cursor);
+                    self.heard_since_listing = false;
+                    return Ok(cursor);
+                }
                 Err(error) => self.pause(&error).await,
             }
+        }
+    }
+
+    /// Hands the first listing over page by page, so that nobody has to hold all of it at once. One that breaks off is
+    /// begun anew: what was handed over is known by then.
+    async fn list_first(&mut self) -> Result<Result<Cursor, Error>, ReaderGone> {
+        let (store, prefix) = (Arc::clone(&self.store), self.prefix.clone());
+        let mut pages = store.pages(&prefix);
+        let mut vanished = mem::take(&mut self.known);
+        // The last page ends the listing: which one it is shows when there is no other.
+        let (mut cursor, mut latest) = (Cursor { revision: 0, history: 0 }, Vec::new());
+        while let Some(page) = pages.next().await {
+            self.deliver_part(mem::take(&mut latest)).await?;
+            let page = match page {
+                Ok(page) => page,
+                Err(error) => {
+                    self.known.extend(vanished);
+                    return Ok(Err(error));
+                }
+            };
+            self.listing_answered(false);
+            cursor = Cursor { revision: page.revision, history: page.history };
+            latest = self.news(page.entries, &mut vanished);
+        }
+        latest.extend(self.deletions(vanished, cursor.revision));
+        self.deliver_listing(latest, cursor.revision, false).await?;
+        Ok(Ok(cursor))
+    }
+
+    /// A later listing is taken as a whole: half of one is neither what was nor what is, and if history went back the
+    /// reader has to judge it at once.
+    async fn list_again(&mut self, before: Cursor) -> Result<Result<Cursor, Error>, ReaderGone> {
+        let listed = match self.store.list(&self.prefix).await {
+            Ok(listed) => listed,
+            Err(error) => return Ok(Err(error)),
         };
-        self.heard_since_listing = false;
+        self.listing_answered(true);
+        let cursor = Cursor { revision: listed.revision, history: listed.history };
+        let went_back = cursor.revision < before.revision || cursor.history != before.history;
+        if went_back {
+            self.proven = 0;
+        }
+        let mut vanished = mem::take(&mut self.known);
+        let mut changes = self.news(listed.entries, &mut vanished);
+        changes.extend(self.deletions(vanished, cursor.revision));
+        self.deliver_listing(changes, cursor.revision, went_back).await?;
+        Ok(Ok(cursor))
+    }
+
+    fn listing_answered(&self, again: bool) {
         self.tell.status.send_modify(|status| {
             status.phase = status.phase.max(Phase::ResyncInProgress);
             status.relists += u64::from(again);
         });
         self.contact();
-        let cursor = Cursor { revision: listed.revision, history: listed.history };
-        let went_back =
-            self.cursor.is_some_and(|old| cursor.revision < old.revision || cursor.history != old.history);
-        self.cursor = Some(cursor);
-        if went_back {
-            self.proven = 0;
-        }
-        let changes = self.difference(listed);
-        self.deliver_listing(changes, cursor.revision, went_back).await?;
-        Ok(cursor)
     }
 
-    /// What has to change for a reader that knows `known` to know the listing; `known` is the listing then.
-    fn difference(&mut self, listed: Snapshot) -> Vec<Change> {
-        let mut vanished = mem::take(&mut self.known);
+    /// What a reader has to learn of these entries; they are known then. What it knew of them goes from `vanished`.
+    fn news(&mut self, entries: Vec<KeyValue>, vanished: &mut HashMap<Box<str>, Known>) -> Vec<Change> {
         let mut changes = Vec::new();
-        for entry in listed.entries {
-            let before = vanished.remove(&entry.key);
+        for entry in entries {
+            let rest = self.rest(&entry.key);
+            let before = vanished.remove(rest);
             let now = self.known_as(&entry);
-            self.known.insert(entry.key.clone(), now);
+            self.known.insert(rest.into(), now);
             if before != Some(now) {
                 changes.push(Change {
                     key: entry.key.clone(),
@@ -172,14 +218,15 @@ impl Follower {
                 });
             }
         }
-        let mut vanished: Vec<String> = vanished.into_keys().collect();
-        vanished.sort_unstable();
-        changes.extend(vanished.into_iter().map(|key| Change {
-            key,
-            value: None,
-            revision: listed.revision,
-        }));
         changes
+    }
+
+    /// That keys are gone, in order.
+    fn deletions(&self, vanished: HashMap<Box<str>, Known>, revision: Revision) -> Vec<Change> {
+        let mut keys: Vec<String> =
+            vanished.into_keys().map(|rest| format!("{}{rest}", self.prefix)).collect();
+        keys.sort_unstable();
+        keys.into_iter().map(|key| Change { key, value: None, revision }).collect()
     }
 
     async fn deliver_listing(
@@ -188,13 +235,22 @@ impl Follower {
         revision: Revision,
         went_back: bool,
     ) -> Result<(), ReaderGone> {
-        while !went_back && changes.len() > BATCH_CHANGES {
-            let rest = changes.split_off(BATCH_CHANGES);
-            let part = mem::replace(&mut changes, rest);
-            // Not all is delivered: the revision reached is still the one before.
+        let last = if went_back { 0 } else { changes.len().saturating_sub(BATCH_CHANGES) };
+        let last = changes.split_off(last);
+        self.deliver_part(changes).await?;
+        self.deliver(last, revision, true, went_back).await
+    }
+
+    /// Part of a listing. Not all is delivered: the revision reached is still the one before.
+    async fn deliver_part(&mut self, changes: Vec<Change>) -> Result<(), ReaderGone> {
+        let mut changes = changes.into_iter();
+        loop {
+            let part: Vec<Change> = changes.by_ref().take(BATCH_CHANGES).collect();
+            if part.is_empty() {
+                return Ok(());
+            }
             self.deliver(part, 0, false, false).await?;
         }
-        self.deliver(changes, revision, true, went_back).await
     }
 
     async fn deliver(
@@ -313,16 +369,21 @@ impl Follower {
     /// Whether the reader does not know this yet; it does afterwards.
     fn is_news(&mut self, change: &Change) -> bool {
         let Some(entry) = &change.value else {
-            return self.known.remove(&change.key).is_some();
+            return self.known.remove(self.rest(&change.key)).is_some();
         };
         let now = self.known_as(entry);
-        match self.known.entry(change.key.clone()) {
+        match self.known.entry(self.rest(&change.key).into()) {
             Entry::Occupied(mut known) => known.insert(now) != now,
             Entry::Vacant(vacant) => {
                 vacant.insert(now);
                 true
             }
         }
+    }
+
+    /// A key without the prefix, which all keys have.
+    fn rest<'a>(&self, key: &'a str) -> &'a str {
+        key.strip_prefix(&*self.prefix).unwrap_or(key)
     }
 
     fn known_as(&self, entry: &KeyValue) -> Known {

@@ -64,6 +64,32 @@ async fn in_sync_comes_after_the_last_prefix_and_only_then() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_first_listing_that_breaks_off_is_begun_anew() {
+    let store = Memory::new();
+    // More pages than may wait for the reader.
+    for n in 0..10_000 {
+        put(&store, &format!("/a/{n:04}"), "v").await;
+    }
+    let mut syncer = start(&store, &["/a/"]);
+    let mut view = View::new();
+    apply(&mut view, &next(&mut syncer).await);
+    store.set_fault(Some(Fault::Unavailable));
+    while let Ok(batch) = tokio::time::timeout(Duration::from_millis(1), syncer.batches.recv()).await {
+        apply(&mut view, &batch.expect("syncer runs"));
+    }
+    assert_eq!(syncer.status.borrow().phase, Phase::ResyncInProgress);
+    assert!((1..9_000).contains(&view.len()), "{} keys", view.len());
+    store.set_fault(None);
+    for n in 0..9_000 {
+        store.delete(&format!("/a/{n:04}"), Expect::Anything).await.unwrap();
+    }
+    put(&store, "/a/9500", "new").await;
+    until_in_sync(&mut syncer, &mut view).await;
+    assert_eq!((view.len(), &*view["/a/9500"]), (1000, &b"new"[..]));
+    assert_eq!(syncer.status.borrow().relists, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_empty_store_is_in_sync_too() {
     let mut syncer = start(&Memory::new(), &["/a/"]);
     let batch = next(&mut syncer).await;

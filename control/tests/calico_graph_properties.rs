@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use canal_control::model::calico::resources::{
-    Action, Block, EncapMode, Entity, HostEndpoint, IpPool, Labels, NamedPort, NetworkSet, Node, Policy,
-    PolicyKey, Port, Profile, Rule, Tier,
+    Action, Block, EncapMode, Entity, HostEndpoint, IpPool, Labels, NamedPort, Names, NetworkSet, Node,
+    Policy, PolicyKey, Port, Profile, Rule, Tier,
 };
 use canal_control::model::calico::selector::Selector;
 use canal_control::model::calico::{WorkloadEndpoint, WorkloadKey};
@@ -25,16 +25,17 @@ fn any_selector() -> impl Strategy<Value = Selector> {
 }
 
 fn any_labels() -> impl Strategy<Value = Arc<Labels>> {
-    prop::collection::btree_map("[ab]", "[xy]", 0..3).prop_map(Arc::new)
+    prop::collection::btree_map("[ab]", "[xy]", 0..3)
+        .prop_map(|labels| Arc::new(labels.into_iter().collect()))
 }
 
 fn any_node() -> impl Strategy<Value = String> {
     prop_oneof![3 => Just(HERE), 1 => Just("there"), 1 => Just("yonder")].prop_map(str::to_owned)
 }
 
-fn any_profiles() -> impl Strategy<Value = Vec<String>> {
-    let names = select(vec!["p", "q", "projectcalico-default-allow"]).prop_map(str::to_owned);
-    prop::collection::vec(names, 0..3)
+fn any_profiles() -> impl Strategy<Value = Names> {
+    let names = select(vec!["p", "q", "projectcalico-default-allow"]).prop_map(Arc::<str>::from);
+    prop::collection::vec(names, 0..3).prop_map(Names::from)
 }
 
 fn any_address() -> impl Strategy<Value = IpNetwork> {
@@ -52,14 +53,14 @@ fn any_workload() -> impl Strategy<Value = WorkloadEndpoint> {
     let networks = prop::collection::btree_set(any_address(), 0..3);
     (any_node(), networks, any_labels(), any_profiles(), any_named_ports()).prop_map(
         |(node, networks, labels, profiles, ports)| WorkloadEndpoint {
-            node,
+            node: node.into(),
             interface: "cali0".into(),
             networks: networks.into_iter().collect(),
             mac: None,
             labels,
             profiles,
-            ports,
-            floating: Vec::new(),
+            ports: ports.into(),
+            floating: [].into(),
         },
     )
 }
@@ -125,8 +126,8 @@ fn any_rule() -> impl Strategy<Value = Rule> {
             not_protocol: None,
             icmp: None,
             not_icmp: None,
-            source,
-            destination,
+            source: source.into(),
+            destination: destination.into(),
             http,
             unreadable,
         })
@@ -143,7 +144,7 @@ fn any_policy() -> impl Strategy<Value = Policy> {
     let flags = (prop::bool::weighted(0.2), prop::bool::weighted(0.2), any::<bool>());
     (tier, order, any_selector(), half(), half(), flags).prop_map(
         |(tier, order, selector, ingress, egress, (do_not_track, pre_dnat, apply_on_forward))| Policy {
-            tier,
+            tier: tier.into(),
             order,
             selector,
             ingress,
@@ -162,7 +163,8 @@ fn any_policy_key() -> impl Strategy<Value = PolicyKey> {
 }
 
 fn any_profile() -> impl Strategy<Value = Profile> {
-    let labels = prop::collection::btree_map("[ab]|ns", "[xy]|n1", 0..3).prop_map(Arc::new);
+    let labels = prop::collection::btree_map("[ab]|ns", "[xy]|n1", 0..3);
+    let labels = labels.prop_map(|labels| Arc::new(labels.into_iter().collect()));
     (any_rules(), any_rules(), labels).prop_map(|(ingress, egress, labels)| Profile {
         ingress,
         egress,
@@ -226,7 +228,7 @@ where
 
 fn any_change() -> impl Strategy<Value = Change> {
     let name = || "[abc]";
-    let workload_key = "[a-e]".prop_map(|name| WorkloadKey { namespace: "ns".into(), name });
+    let workload_key = "[a-e]".prop_map(|name| WorkloadKey::new("ns", &name));
     let tier = prop::option::weighted(0.7, (select(vec![1.0, 5.0, 2e6]), any::<bool>()))
         .prop_map(|tier| tier.map(|(order, ends_with_pass)| Tier { order, ends_with_pass }));
     prop_oneof![

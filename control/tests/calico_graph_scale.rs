@@ -40,17 +40,17 @@ fn pod(nth: usize, generation: usize) -> Change {
     ];
     let address = std::net::Ipv4Addr::from(0x0a00_0000 + u32::try_from(nth + generation * PODS).unwrap());
     let endpoint = WorkloadEndpoint {
-        node: format!("node-{}", nth / 100 % NODES),
+        node: format!("node-{}", nth / 100 % NODES).into(),
         interface: "cali0123456789a".into(),
-        networks: vec![IpNetwork::from(std::net::IpAddr::from(address))],
+        networks: [IpNetwork::from(std::net::IpAddr::from(address))].into(),
         mac: None,
-        labels: Arc::new(labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()),
-        profiles: vec![format!("kns.{namespace}"), format!("ksa.{namespace}.default")],
-        ports: vec![NamedPort { name: "http".into(), protocol: 6, port: 8080 }],
-        floating: vec![],
+        labels: Arc::new(labels.into()),
+        profiles: [format!("kns.{namespace}"), format!("ksa.{namespace}.default")].map(Arc::from).into(),
+        ports: [NamedPort { name: "http".into(), protocol: 6, port: 8080 }].into(),
+        floating: [].into(),
     };
     let name = format!("node--{}-k8s-pod--{nth}-eth0", nth / 100 % NODES);
-    Change::Workload(WorkloadKey { namespace, name }, Some(Arc::new(endpoint)))
+    Change::Workload(WorkloadKey::new(&namespace, &name), Some(Arc::new(endpoint)))
 }
 
 fn profile(nth: usize, team: usize) -> Change {
@@ -71,11 +71,11 @@ fn allow(source: Entity) -> Rule {
         not_protocol: None,
         icmp: None,
         not_icmp: None,
-        source,
-        destination: Entity {
+        source: source.into(),
+        destination: Arc::new(Entity {
             ports: Some(vec![Port::Named("http".into()), Port::Range(443, 443)]),
             ..Entity::default()
-        },
+        }),
         http: false,
         unreadable: false,
     }
@@ -108,8 +108,10 @@ fn policy(shape: Shape, nth: usize, order: f64) -> Change {
         pre_dnat: false,
         apply_on_forward: false,
     };
-    let key =
-        PolicyKey { tie_break: format!("ns-{}/policy-{nth}", nth % NAMESPACES), namespace: "ns".into() };
+    let key = PolicyKey {
+        tie_break: format!("ns-{}/policy-{nth}", nth % NAMESPACES).into(),
+        namespace: "ns".into(),
+    };
     Change::Policy(key, Some(Arc::new(policy)))
 }
 
@@ -196,7 +198,8 @@ fn measure(shape: Shape, limit: Duration) {
 fn network_set(nth: usize) -> Change {
     let net = |entry: u32| IpNetwork::from(std::net::IpAddr::from((0xc000_0000 + entry * 3).to_be_bytes()));
     let labels = Labels::from([("pcns.team".to_owned(), format!("team-{nth}"))]);
-    let set = NetworkSet { nets: (0..10_000).map(net).collect(), labels: Arc::new(labels), profiles: vec![] };
+    let set =
+        NetworkSet { nets: (0..10_000).map(net).collect(), labels: Arc::new(labels), profiles: [].into() };
     Change::NetworkSet(format!("set-{nth}"), Some(Arc::new(set)))
 }
 

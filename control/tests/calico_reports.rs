@@ -47,7 +47,7 @@ async fn reports_are_written_renewed_and_expire() {
         delay: Duration::from_millis(20),
         ..Settings::default()
     };
-    let key = WorkloadKey { namespace: "ns".into(), name: "n1-k8s-web--0-eth0".into() };
+    let key = WorkloadKey::new("ns", "n1-k8s-web--0-eth0");
     let (_settings, known_settings) = watch::channel(Some(settings));
     let (conditions, known) = watch::channel(Some(BTreeMap::from([(key.clone(), Condition::Up)])));
     let reporter = Reporter {

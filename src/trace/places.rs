@@ -97,7 +97,7 @@ pub fn workload<'a>(spec: &'a NodeSpec, name: &str) -> Result<(u32, &'a Endpoint
 /// What people call a workload: `namespace/pod` and `pod`.
 fn pod_names(endpoint: &str) -> Option<[String; 2]> {
     let (namespace, name) = endpoint.split_once('/')?;
-    let key = WorkloadKey { namespace: namespace.to_owned(), name: name.to_owned() };
+    let key = WorkloadKey::new(namespace, name);
     let [_, _, pod, _] = key.segments()?;
     Some([format!("{namespace}/{pod}"), pod])
 }

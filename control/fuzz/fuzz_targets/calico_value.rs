@@ -31,8 +31,8 @@ fuzz_target!(|data: &[u8]| {
                 assert!(
                     endpoint.networks.iter().all(|net| net.prefix() == if net.is_ipv4() { 32 } else { 128 })
                 );
-                assert_eq!(endpoint.labels.get("projectcalico.org/namespace"), Some(&key.namespace));
-                assert!(!endpoint.labels.keys().any(|label| label.starts_with("pcns.")));
+                assert_eq!(endpoint.labels.get("projectcalico.org/namespace"), Some(key.namespace()));
+                assert!(!endpoint.labels.iter().any(|(label, _)| label.starts_with("pcns.")));
             }
             Decoded::Block(_, block) => {
                 assert!(
@@ -48,7 +48,7 @@ fuzz_target!(|data: &[u8]| {
 fn check_rule(rule: &Rule) {
     let has_ports = matches!(rule.protocol, Some(6 | 17 | 132));
     for side in [&rule.source, &rule.destination] {
-        let Entity { nets, not_nets, ports, not_ports, .. } = side;
+        let Entity { nets, not_nets, ports, not_ports, .. } = &**side;
         assert!(nets.iter().flatten().chain(not_nets).all(|net| net.ip() == net.network()));
         assert!(has_ports || (ports.is_none() && not_ports.is_empty()));
     }

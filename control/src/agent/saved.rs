@@ -143,10 +143,10 @@ struct Content {
 
 impl Content {
     fn of(state: &State, without: &BTreeSet<String>) -> Self {
-        let documents = state.documents().filter(|entry| !without.contains(&entry.key));
+        let documents = state.documents().filter(|(key, _)| !without.contains(*key));
         let remote = state.remote_workloads().map(|(key, endpoint)| (key.clone(), Arc::clone(endpoint)));
         Self {
-            documents: documents.map(|entry| (entry.key.clone(), entry.value.clone())).collect(),
+            documents: documents.map(|(key, value)| (key.to_owned(), value.to_vec())).collect(),
             remote: remote.collect(),
         }
     }

@@ -30,7 +30,7 @@ pub fn conditions(
     let links: BTreeMap<&str, _> = view.links.iter().map(|link| (link.name.as_str(), link)).collect();
     let of = |endpoint: &Endpoint| {
         let (namespace, name) = endpoint.name.split_once('/')?;
-        let key = WorkloadKey { namespace: namespace.to_owned(), name: name.to_owned() };
+        let key = WorkloadKey::new(namespace, name);
         let condition = match links.get(endpoint.interface.as_str()) {
             None => Condition::Down,
             // Without an index it was refused its interface, e.g. for being the host's own.
@@ -83,7 +83,7 @@ mod tests {
             endpoint("gone", None),
         ];
         let conditions = conditions(&endpoints, &view, &BTreeSet::from([1, 2, 3]));
-        let of = |name: &str| conditions[&WorkloadKey { namespace: "ns".into(), name: name.into() }];
+        let of = |name: &str| conditions[&WorkloadKey::new("ns", name)];
         assert_eq!(of("up"), Condition::Up);
         assert_eq!(of("down"), Condition::Down);
         assert_eq!(of("refused"), Condition::Error);

@@ -170,7 +170,7 @@ fn stored(listed: &Snapshot) -> BTreeMap<String, Option<Condition>> {
 /// `None` for a name that is no endpoint's.
 fn status_key(region: &str, node: &str, key: &WorkloadKey) -> Option<String> {
     let [_, orchestrator, third, endpoint] = key.segments()?;
-    let workload = format!("{}/{third}", key.namespace);
+    let workload = format!("{}/{third}", key.namespace());
     let path = WorkloadPath { node: node.to_owned(), orchestrator, workload, endpoint };
     Some(FelixKey::WorkloadStatus(region.to_owned(), path).path())
 }
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn keys_are_felixs() {
-        let key = |name: &str| WorkloadKey { namespace: "ns".into(), name: name.into() };
+        let key = |name: &str| WorkloadKey::new("ns", name);
         let path = status_key("no-region", "n-1", &key("n--1-k8s-web--0-eth0")).unwrap();
         assert_eq!(path, "/calico/felix/v2/no-region/host/n-1/workload/k8s/ns%2fweb-0/endpoint/eth0");
         assert_eq!(status_key("no-region", "n", &key("n-k8s")), None);

@@ -55,7 +55,7 @@ impl World {
     }
 
     fn say(&self, conditions: &[(&str, Condition)]) {
-        let key = |pod: &str| WorkloadKey { namespace: "ns".into(), name: format!("n1-k8s-{pod}-eth0") };
+        let key = |pod: &str| WorkloadKey::new("ns", &format!("n1-k8s-{pod}-eth0"));
         let conditions = conditions.iter().map(|(pod, condition)| (key(pod), *condition)).collect();
         self.conditions.send_replace(Some(conditions));
     }

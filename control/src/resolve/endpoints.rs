@@ -71,7 +71,7 @@ impl<'b> Attach<'_, 'b> {
         }
         Endpoint {
             name: key.to_string(),
-            interface: endpoint.interface.clone(),
+            interface: endpoint.interface.to_string(),
             ifindex: link.map(|(index, _)| index),
             mac: endpoint.mac,
             networks,

@@ -105,7 +105,7 @@ impl World {
     }
 
     fn workload(&mut self, name: &str, interface: &str, networks: &str) {
-        let key = WorkloadKey { namespace: "default".into(), name: format!("n1-k8s-{name}-eth0") }.key();
+        let key = WorkloadKey::new("default", &format!("n1-k8s-{name}-eth0")).key();
         let value =
             format!(r#"{{"spec":{{"node":"n1","interfaceName":"{interface}","ipNetworks":[{networks}]}}}}"#);
         self.put(&key, &value);
@@ -380,7 +380,7 @@ fn endpoints_are_sorted_and_know_their_interface() {
     world.workload("b", "cali9", r#""10.244.1.6/32""#);
     world.workload("a", "cali0", r#""10.244.1.5/32","172.16.5.5/32""#);
     world.put(
-        &WorkloadKey { namespace: "default".into(), name: "n2-k8s-c-eth0".into() }.key(),
+        &WorkloadKey::new("default", "n2-k8s-c-eth0").key(),
         r#"{"spec":{"interfaceName":"cali0","ipNetworks":["10.244.2.5/32"]}}"#,
     );
     let Resolved { spec, complaints, .. } = world.resolve();
@@ -501,7 +501,7 @@ fn any_entry() -> impl Strategy<Value = (String, String)> {
     let broken =
         (0u8..4).prop_map(|subnet| (format!("/coreos.com/network/subnets/10.244.{subnet}.0-24"), "?".into()));
     let workload = (0u8..4, 0u8..3, 0u8..4).prop_map(|(name, interface, host)| {
-        let key = WorkloadKey { namespace: "default".into(), name: format!("n1-k8s-{name}-eth0") }.key();
+        let key = WorkloadKey::new("default", &format!("n1-k8s-{name}-eth0")).key();
         (
             key,
             format!(
@@ -609,7 +609,7 @@ impl World {
             Event::Gateway(there) => self.gateways = if there { vec!["eth1".into()] } else { vec![] },
             Event::Policy(None) => self.resolution = None,
             Event::Policy(Some((name, allowed))) => {
-                let key = WorkloadKey { namespace: "default".into(), name: format!("n1-k8s-{name}-eth0") };
+                let key = WorkloadKey::new("default", &format!("n1-k8s-{name}-eth0"));
                 let policy = if allowed { EndpointPolicy::allow_all() } else { EndpointPolicy::default() };
                 self.resolution.get_or_insert_default().workloads.insert(key, policy);
             }

@@ -6,14 +6,13 @@ use std::sync::{Arc, LazyLock};
 use ipnetwork::IpNetwork;
 
 use super::copy;
-use super::interner::Interner;
+use super::parts::Parts;
 use crate::model::calico::decode::{Decoded, Key};
 use crate::model::calico::keys::ResourceKey;
 use crate::model::calico::kind::Kind;
 use crate::model::calico::resources::{
-    Block, HostEndpoint, IpPool, Labels, NetworkSet, Node, Policy, PolicyKey, Profile, Rule, Tier,
+    Block, HostEndpoint, IpPool, NetworkSet, Node, Policy, PolicyKey, Profile, Tier,
 };
-use crate::model::calico::selector::Selector;
 use crate::model::calico::v1::config::{Scope, Settings};
 use crate::model::calico::v1::pool;
 use crate::model::calico::{WorkloadEndpoint, WorkloadKey, check};
@@ -33,8 +32,7 @@ pub struct Calico {
     settings: BTreeMap<Scope, Arc<Settings>>,
     ready: Option<bool>,
     service_nets: Vec<IpNetwork>,
-    labels: Interner<Arc<Labels>>,
-    selectors: Interner<Selector>,
+    parts: Parts,
 }
 
 /// What a key has that is not there.
@@ -57,8 +55,7 @@ impl Default for Calico {
             settings: BTreeMap::new(),
             ready: None,
             service_nets: Vec::new(),
-            labels: Interner::default(),
-            selectors: Interner::default(),
+            parts: Parts::default(),
         }
     }
 }
@@ -68,26 +65,24 @@ impl Calico {
     pub(super) fn learn(&mut self, decoded: Decoded) {
         match decoded {
             Decoded::Policy(key, mut policy) => {
-                self.selectors.share(&mut policy.selector);
-                self.share_selectors(policy.ingress.iter_mut().chain(&mut policy.egress).flatten());
+                self.parts.share_policy(&mut policy);
                 self.policies.insert(key, Arc::new(policy));
             }
             Decoded::Profile(name, mut profile) => {
-                self.labels.share(&mut profile.labels);
-                self.share_selectors(profile.ingress.iter_mut().chain(&mut profile.egress));
+                self.parts.share_profile(&mut profile);
                 self.profiles.insert(name, Arc::new(profile));
             }
             Decoded::Tier(name, tier) => drop(self.tiers.insert(name, tier)),
             Decoded::Workload(key, mut endpoint) => {
-                self.labels.share(&mut endpoint.labels);
+                self.parts.share_workload(&mut endpoint);
                 self.workloads.insert(key, Arc::new(endpoint));
             }
             Decoded::HostEndpoint(name, mut endpoint) => {
-                self.labels.share(&mut endpoint.labels);
+                self.parts.share_host(&mut endpoint);
                 self.host_endpoints.insert(name, Arc::new(endpoint));
             }
             Decoded::NetworkSet(name, mut set) => {
-                self.labels.share(&mut set.labels);
+                self.parts.share_set(&mut set);
                 self.network_sets.insert(name, Arc::new(set));
             }
             Decoded::Pool(name, pool) => drop(self.pools.insert(name, pool)),
@@ -101,15 +96,10 @@ impl Calico {
         }
     }
 
-    fn share_selectors<'a>(&mut self, rules: impl Iterator<Item = &'a mut Rule>) {
-        for side in rules.flat_map(|rule| [&mut rule.source, &mut rule.destination]) {
-            side.selector.iter_mut().chain(&mut side.not_selector).for_each(|one| self.selectors.share(one));
-        }
-    }
-
     /// Forgets what was there under a key.
     pub(super) fn forget(&mut self, key: &Key) {
         self.restore(&NOTHING, key);
+        self.parts.lose();
     }
 
     /// What `former` has under a key, in the place of what is here.
@@ -131,7 +121,7 @@ impl Calico {
             Kind::Profile => copy(&mut self.profiles, &former.profiles, name),
             Kind::Tier => copy(&mut self.tiers, &former.tiers, name),
             Kind::WorkloadEndpoint => {
-                let key = WorkloadKey { namespace: namespace.clone(), name: name.clone() };
+                let key = WorkloadKey::new(namespace, name);
                 copy(&mut self.workloads, &former.workloads, &key);
             }
             Kind::HostEndpoint => copy(&mut self.host_endpoints, &former.host_endpoints, name),

@@ -1,15 +1,13 @@
-//! Equal things kept once: the pods of one deployment have the same labels, the policies of one namespace the same
-//! selectors.
+//! Equal things kept once.
 
 use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use crate::model::calico::resources::Labels;
 use crate::model::calico::selector::Selector;
 
 /// Below this number they are not worth looking for unused ones.
-const FEW: usize = 1024;
+pub(super) const FEW: usize = 1024;
 
 /// Something whose clones are one thing.
 pub(super) trait Shared: Clone + Eq + Hash {
@@ -17,9 +15,9 @@ pub(super) trait Shared: Clone + Eq + Hash {
     fn clones(&self) -> usize;
 }
 
-impl Shared for Arc<Labels> {
+impl<T: ?Sized + Eq + Hash> Shared for Arc<T> {
     fn clones(&self) -> usize {
-        Arc::strong_count(self)
+        Self::strong_count(self)
     }
 }
 
@@ -29,7 +27,7 @@ impl Shared for Selector {
     }
 }
 
-/// Things in use. Says nothing about the state it is part of: equal states may differ here.
+/// Things in use.
 #[derive(Clone, Debug)]
 pub(super) struct Interner<T> {
     known: HashSet<T>,
@@ -46,21 +44,32 @@ impl<T> Default for Interner<T> {
 impl<T: Shared> Interner<T> {
     /// Puts the one that is kept in the place of an equal one.
     pub(super) fn share(&mut self, thing: &mut T) {
+        self.share_with(thing, |_| {});
+    }
+
+    /// The same; what is new and will be kept is first put together of shared parts.
+    pub(super) fn share_with(&mut self, thing: &mut T, share_parts: impl FnOnce(&mut T)) {
         if let Some(known) = self.known.get(thing) {
             thing.clone_from(known);
             return;
         }
+        share_parts(thing);
         if self.known.len() >= self.sweep_at {
-            self.known.retain(|known| known.clones() > 1);
-            self.sweep_at = FEW.max(self.known.len() * 2);
+            self.sweep();
         }
         self.known.insert(thing.clone());
     }
-}
 
-impl<T> PartialEq for Interner<T> {
-    fn eq(&self, _: &Self) -> bool {
-        true
+    /// Forgets those that nobody else has.
+    pub(super) fn sweep(&mut self) {
+        self.known.retain(|known| known.clones() > 1);
+        self.sweep_at = FEW.max(self.known.len() * 2);
+        self.known.shrink_to(self.sweep_at);
+    }
+
+    /// How many are kept.
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
     }
 }
 
@@ -70,17 +79,17 @@ mod tests {
 
     #[test]
     fn equal_things_are_one_and_unused_ones_go() {
-        let set = |n: usize| Arc::new(Labels::from([("n".to_owned(), n.to_string())]));
+        let thing = |n: usize| Arc::<str>::from(n.to_string());
         let mut interner = Interner::default();
-        let (mut kept, mut equal) = (set(0), set(0));
+        let (mut kept, mut equal) = (thing(0), thing(0));
         interner.share(&mut kept);
         interner.share(&mut equal);
         assert!(Arc::ptr_eq(&kept, &equal));
         for n in 1..10 * FEW {
-            interner.share(&mut set(n));
+            interner.share(&mut thing(n));
         }
-        assert!(interner.known.len() <= FEW + 1, "{}", interner.known.len());
-        let mut again = set(0);
+        assert!(interner.len() <= FEW + 1, "{}", interner.len());
+        let mut again = thing(0);
         interner.share(&mut again);
         assert!(Arc::ptr_eq(&kept, &again));
     }

@@ -5,6 +5,7 @@
 
 mod calico;
 mod interner;
+mod parts;
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -84,7 +85,7 @@ pub struct State {
     complaints: BTreeMap<String, Complaint>,
     /// Documents a restart without datastore needs: config, leases, Calico's. Not those of workloads of other nodes, which
     /// would be most of all there is: they can be written anew from what was read.
-    documents: BTreeMap<String, KeyValue>,
+    documents: BTreeMap<String, Vec<u8>>,
     revision: Revision,
 }
 
@@ -194,13 +195,13 @@ impl State {
         };
         self.note(&entry.key, &problems);
         match &decoded {
-            Decoded::Workload(_, endpoint) if endpoint.node != self.nodename => {}
+            Decoded::Workload(_, endpoint) if *endpoint.node != *self.nodename => {}
             Decoded::Unused(_) => {}
             Decoded::NoWorkload(_) => self.complain(&entry.key, "it has no ipNetworks; ignored"),
             _ => self.keep(entry),
         }
         let local = match &decoded {
-            Decoded::Workload(key, endpoint) if endpoint.node == self.nodename => Some(key.clone()),
+            Decoded::Workload(key, endpoint) if *endpoint.node == *self.nodename => Some(key.clone()),
             _ => None,
         };
         self.calico.learn(decoded);
@@ -225,7 +226,7 @@ impl State {
     }
 
     fn keep(&mut self, entry: &KeyValue) {
-        self.documents.insert(entry.key.clone(), entry.clone());
+        self.documents.insert(entry.key.clone(), entry.value.clone());
     }
 
     /// As something that was: the revisions of its history are older than any other.
@@ -301,12 +302,12 @@ impl State {
 
     /// Workload endpoints of other nodes: what of them is to be saved for a start without datastore.
     pub fn remote_workloads(&self) -> impl Iterator<Item = (&WorkloadKey, &Arc<WorkloadEndpoint>)> {
-        self.calico.workloads().iter().filter(|(_, endpoint)| endpoint.node != self.nodename)
+        self.calico.workloads().iter().filter(|(_, endpoint)| *endpoint.node != *self.nodename)
     }
 
-    /// What else to save for it, in key order.
-    pub fn documents(&self) -> impl Iterator<Item = &KeyValue> {
-        self.documents.values()
+    /// What else to save for it: keys and values, in key order.
+    pub fn documents(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.documents.iter().map(|(key, value)| (key.as_str(), value.as_slice()))
     }
 
     /// Revision the datastore has been read up to.
@@ -364,7 +365,7 @@ mod tests {
     }
 
     fn workload(name: &str) -> String {
-        WorkloadKey { namespace: "default".into(), name: name.into() }.key()
+        WorkloadKey::new("default", name).key()
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl Synchronised {
     fn list(&mut self, key: &str, converted: &Converted) {
         match converted {
             Converted::Policy(name, policy) => {
-                self.v1.push((FelixKey::Policy(name.tie_break.clone()), v1_json::policy(policy)));
+                self.v1.push((FelixKey::Policy(name.tie_break.to_string()), v1_json::policy(policy)));
             }
             Converted::Profile(name, profile) => {
                 let labels = v1_json::profile_labels(profile);
@@ -121,7 +121,7 @@ impl Synchronised {
 /// The key of what validation looks at.
 fn rules_key(converted: &Converted) -> Option<FelixKey> {
     match converted {
-        Converted::Policy(name, _) => Some(FelixKey::Policy(name.tie_break.clone())),
+        Converted::Policy(name, _) => Some(FelixKey::Policy(name.tie_break.to_string())),
         Converted::Profile(name, _) => Some(FelixKey::ProfileRules(name.clone())),
         Converted::Workload(name, _) => v1_json::workload_key(name),
         Converted::HostEndpoint(name, endpoint) => {

@@ -90,7 +90,7 @@ fn simple(call: &Call<'_>, kind: &str) -> Vec<Value> {
         Some(Kind::NetworkPolicy | Kind::GlobalNetworkPolicy) => FelixKey::Policy(key.full_name()),
         Some(Kind::NetworkSet | Kind::GlobalNetworkSet) => FelixKey::NetworkSet(key.full_name()),
         Some(Kind::WorkloadEndpoint) => {
-            let key = WorkloadKey { namespace: key.namespace.clone(), name: key.name.clone() };
+            let key = WorkloadKey::new(&key.namespace, &key.name);
             let Some(felix) = v1_json::workload_key(&key) else { return Vec::new() };
             felix
         }

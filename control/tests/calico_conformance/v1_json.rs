@@ -3,7 +3,7 @@
 use canal_control::model::calico::felix_key::{FelixKey, WorkloadPath};
 use canal_control::model::calico::names;
 use canal_control::model::calico::number::{Port, Protocol};
-use canal_control::model::calico::resources::{EncapMode, Labels};
+use canal_control::model::calico::resources::EncapMode;
 use canal_control::model::calico::v1::{
     EndpointPort, Entity, HostEndpoint, IpNat, Net, NetworkSet, Node, Policy, Pool, Profile, Rule,
     WorkloadEndpoint,
@@ -131,8 +131,8 @@ pub fn profile_labels(profile: &Profile) -> Option<Value> {
 
 /// The key of an endpoint that is called so; `None` = the name says too little.
 pub fn workload_key(key: &WorkloadKey) -> Option<FelixKey> {
-    let [node, orchestrator, third, endpoint] = names::segments(&key.name)?;
-    let workload = format!("{}/{third}", key.namespace);
+    let [node, orchestrator, third, endpoint] = names::segments(key.name())?;
+    let workload = format!("{}/{third}", key.namespace());
     Some(FelixKey::Workload(WorkloadPath { node, orchestrator, workload, endpoint }))
 }
 
@@ -174,7 +174,7 @@ fn nets_json(nets: &[IpNetwork]) -> Value {
     nets.iter().map(|net| json!(net.to_string())).collect()
 }
 
-fn labels(labels: &Labels) -> Value {
+fn labels(labels: &v3::Labels) -> Value {
     json!(labels)
 }
 

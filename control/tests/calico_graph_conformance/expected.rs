@@ -68,7 +68,7 @@ pub fn compare_scenario(resolution: &Resolution, expected: &Value) -> Result<(),
     }
     let name = |key: &WorkloadKey| {
         let [_, orchestrator, workload, endpoint] = key.segments().unwrap();
-        format!("{orchestrator}/{}/{workload}/{endpoint}", key.namespace)
+        format!("{orchestrator}/{}/{workload}/{endpoint}", key.namespace())
     };
     compare_endpoints(&endpoint_lists(resolution, name), &expected["endpoints"])?;
     rendered::compare_rules(resolution, &expected["active_policies"], &expected["active_profiles"])

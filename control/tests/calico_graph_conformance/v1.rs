@@ -30,7 +30,7 @@ pub struct Datastore {
 struct Parts {
     nodes: BTreeMap<String, Node>,
     /// Rules, labels, tags.
-    profiles: BTreeMap<String, (Option<Value>, Labels)>,
+    profiles: BTreeMap<String, (Option<Value>, BTreeMap<String, String>)>,
 }
 
 impl Datastore {
@@ -51,7 +51,7 @@ impl Datastore {
             let profile = Profile {
                 ingress: list(&rules["inbound_rules"]).iter().map(rule).collect(),
                 egress: list(&rules["outbound_rules"]).iter().map(rule).collect(),
-                labels: Arc::new(labels),
+                labels: Arc::new(labels.into_iter().collect()),
             };
             datastore.add(format!("profile {name}"), Change::Profile(name, Some(Arc::new(profile))));
         }
@@ -68,17 +68,19 @@ impl Datastore {
             ["calico", "v1", "config" | "Ready", ..] => {}
             ["calico", "v1", "policy", "tier", tier, "policy", name] => {
                 let policy = policy(tier, value);
-                let namespace = text(&value["namespace"]).to_owned();
-                let key = PolicyKey { tie_break: unescaped(name), namespace };
+                let namespace = text(&value["namespace"]).into();
+                let key = PolicyKey { tie_break: unescaped(name).into(), namespace };
                 self.add(format!("policy {name}"), Change::Policy(key, Some(Arc::new(policy))));
             }
             ["calico", "v1", "policy", "profile", name, part] => {
                 let (rules, labels) = parts.profiles.entry(unescaped(name)).or_default();
                 match *part {
                     "rules" => *rules = Some(value.clone()),
-                    "labels" => labels.extend(read_labels(value)),
+                    "labels" => labels.extend(texts_by_name(value)),
                     // A tag is a label without a value.
-                    "tags" => labels.extend(list(value).iter().map(|tag| (text(tag).into(), "".into()))),
+                    "tags" => {
+                        labels.extend(list(value).iter().map(|tag| (text(tag).to_owned(), String::new())))
+                    }
                     _ => panic!("{key}"),
                 }
             }
@@ -86,7 +88,7 @@ impl Datastore {
                 let [workload, endpoint] = [workload, endpoint].map(|segment| unescaped(segment));
                 let name =
                     [host, *orchestrator, &workload, &endpoint].map(|part| part.replace('-', "--")).join("-");
-                let key = WorkloadKey { namespace: "v1".into(), name };
+                let key = WorkloadKey::new("v1", &name);
                 self.workload_names.insert(key.clone(), format!("{orchestrator}/{workload}/{endpoint}"));
                 let value = read_workload(host, value);
                 self.add(format!("workload {key}"), Change::Workload(key, Some(Arc::new(value))));
@@ -101,7 +103,7 @@ impl Datastore {
             ["calico", "v1", "netset", name] => {
                 let nets = list(&value["nets"]).iter().map(net).collect();
                 let labels = Arc::new(read_labels(&value["labels"]));
-                let profiles = list(&value["profile_ids"]).iter().map(|id| text(id).to_owned()).collect();
+                let profiles = list(&value["profile_ids"]).iter().map(|id| text(id).into()).collect();
                 let set = NetworkSet { nets, labels, profiles };
                 self.add(
                     format!("network set {name}"),
@@ -227,9 +229,13 @@ fn unescaped(segment: &str) -> String {
     segment.replace("%2f", "/").replace("%25", "%")
 }
 
-fn read_labels(value: &Value) -> Labels {
+fn texts_by_name(value: &Value) -> impl Iterator<Item = (String, String)> {
     let members = value.as_object().into_iter().flatten();
-    members.map(|(name, value)| (name.clone(), text(value).to_owned())).collect()
+    members.map(|(name, value)| (name.clone(), text(value).to_owned()))
+}
+
+fn read_labels(value: &Value) -> Labels {
+    texts_by_name(value).collect()
 }
 
 fn ports_of(value: &Value) -> Vec<NamedPort> {
@@ -241,21 +247,21 @@ fn ports_of(value: &Value) -> Vec<NamedPort> {
     list(&value["ports"]).iter().map(port).collect()
 }
 
-fn texts(value: &Value) -> Vec<String> {
-    list(value).iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+fn texts(value: &Value) -> Vec<Arc<str>> {
+    list(value).iter().map(|text| text.as_str().unwrap().into()).collect()
 }
 
 fn read_workload(host: &str, value: &Value) -> WorkloadEndpoint {
     let nets = list(&value["ipv4_nets"]).iter().chain(list(&value["ipv6_nets"]));
     WorkloadEndpoint {
-        node: host.to_owned(),
-        interface: text(&value["name"]).to_owned(),
+        node: host.into(),
+        interface: text(&value["name"]).into(),
         networks: nets.map(net).collect::<BTreeSet<_>>().into_iter().collect(),
         mac: text(&value["mac"]).parse().ok(),
         labels: Arc::new(read_labels(&value["labels"])),
-        profiles: texts(&value["profile_ids"]),
-        ports: ports_of(value),
-        floating: Vec::new(),
+        profiles: texts(&value["profile_ids"]).into(),
+        ports: ports_of(value).into(),
+        floating: [].into(),
     }
 }
 
@@ -265,7 +271,7 @@ fn host_endpoint(host: &str, value: &Value) -> HostEndpoint {
         node: host.to_owned(),
         interface: text(&value["name"]).to_owned(),
         expected_ips: addresses.map(|value| address(value).unwrap()).collect(),
-        profiles: texts(&value["profile_ids"]),
+        profiles: texts(&value["profile_ids"]).into(),
         labels: Arc::new(read_labels(&value["labels"])),
         ports: ports_of(value),
     }
@@ -279,7 +285,7 @@ fn policy(tier: &str, value: &Value) -> Policy {
     };
     let flag = |name: &str| value[name].as_bool().unwrap_or(false);
     Policy {
-        tier: tier.to_owned(),
+        tier: tier.into(),
         order: value["order"].as_f64(),
         selector: Selector::parse(text(&value["selector"])).unwrap(),
         ingress: half("ingress", "inbound_rules"),
@@ -304,8 +310,8 @@ fn rule(value: &Value) -> Rule {
         not_protocol: protocol(&value["!protocol"]),
         icmp: number("icmp_type").map(|kind| (kind, number("icmp_code"))),
         not_icmp: number("!icmp_type").map(|kind| (kind, number("!icmp_code"))),
-        source: entity(value, "src"),
-        destination: entity(value, "dst"),
+        source: entity(value, "src").into(),
+        destination: entity(value, "dst").into(),
         http: value.get("http").is_some_and(|http| !http.is_null()),
         unreadable: false,
     }
@@ -347,7 +353,7 @@ fn port(value: &Value) -> Port {
     let (first, last) = text(value).split_once(':').unwrap_or((text(value), text(value)));
     match (first.parse(), last.parse()) {
         (Ok(first), Ok(last)) => Port::Range(first, last),
-        _ => Port::Named(text(value).to_owned()),
+        _ => Port::Named(text(value).into()),
     }
 }
 

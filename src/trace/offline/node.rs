@@ -39,8 +39,7 @@ pub fn choose(state: &State, given: Option<&str>) -> Result<String, OfflineError
     if let Some(given) = given {
         return Ok(given.to_owned());
     }
-    let nodes: BTreeSet<&str> =
-        state.calico().workloads().values().map(|endpoint| endpoint.node.as_str()).collect();
+    let nodes: BTreeSet<&str> = state.calico().workloads().values().map(|endpoint| &*endpoint.node).collect();
     match nodes.len() {
         1 => Ok(nodes.into_iter().map(str::to_owned).collect()),
         0 => Err(OfflineError::WhichNode("there are no workload endpoints".to_owned())),
@@ -202,7 +201,7 @@ fn identity(lease: Option<&Lease>) -> Identity {
 fn host(state: &State, external: &External, mtu: u32) -> HostView {
     let underlay = link(external.ifindex, &external.name, external.mtu, None);
     let interfaces: BTreeSet<&str> =
-        state.local_workloads().map(|(_, endpoint)| endpoint.interface.as_str()).collect();
+        state.local_workloads().map(|(_, endpoint)| &*endpoint.interface).collect();
     let veths =
         (external.ifindex + 1..).zip(interfaces).map(|(index, name)| link(index, name, mtu, Some("veth")));
     let own = external.v4.map(IpAddr::from).into_iter().chain(external.v6.map(IpAddr::from));

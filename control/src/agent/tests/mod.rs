@@ -44,7 +44,7 @@ fn lease_key(subnet: &str) -> String {
 }
 
 fn workload_key(name: &str) -> String {
-    WorkloadKey { namespace: "default".into(), name: format!("n1-k8s-{name}-eth0") }.key()
+    WorkloadKey::new("default", &format!("n1-k8s-{name}-eth0")).key()
 }
 
 fn workload(interface: &str, address: &str) -> String {

@@ -24,7 +24,7 @@ pub(super) fn remote_pod(address: &str) -> String {
 }
 
 pub(super) fn remote_key(name: &str) -> String {
-    WorkloadKey { namespace: "default".into(), name: format!("n2-k8s-{name}-eth0") }.key()
+    WorkloadKey::new("default", &format!("n2-k8s-{name}-eth0")).key()
 }
 
 const ALLOW_ALL: &str = r#"{"kind":"Profile","metadata":{"name":"kns.default"},"spec":{"ingress":[{"action":"Allow"}],"egress":[{"action":"Allow"}]}}"#;

@@ -1,6 +1,8 @@
 //! Keys of v3 resources: `/calico/resources/v3/projectcalico.org/<kind>/[<namespace>/]<name>`.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::sync::Arc;
 
 use super::kind::Kind;
 use super::names;
@@ -71,21 +73,34 @@ impl ResourceKey {
     }
 }
 
-/// Which workload endpoint; sorts and prints as `namespace/name`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WorkloadKey {
-    /// Kubernetes namespace, or the network's name with other orchestrators.
-    pub namespace: String,
-    /// `<node>-<orchestrator>-<workload>-<endpoint>`, dashes inside the segments doubled.
-    pub name: String,
-}
+/// Which workload endpoint; sorts by namespace and name, prints as `namespace/name`. Clones share the text.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct WorkloadKey(Arc<str>);
 
 impl WorkloadKey {
+    /// Of a namespace, which has no slash in it, and a name.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self(format!("{namespace}/{name}").into())
+    }
+
+    /// Kubernetes namespace, or the network's name with other orchestrators.
+    pub fn namespace(&self) -> &str {
+        self.parts().0
+    }
+
+    /// `<node>-<orchestrator>-<workload>-<endpoint>`, dashes inside the segments doubled.
+    pub fn name(&self) -> &str {
+        self.parts().1
+    }
+
+    fn parts(&self) -> (&str, &str) {
+        self.0.split_once('/').unwrap_or((&self.0, ""))
+    }
+
     /// From a full key; `None` for every other key, and for names that no orchestrator makes.
     pub fn from_key(key: &str) -> Option<Self> {
         let (namespace, name) = key.strip_prefix(WORKLOAD_ENDPOINTS)?.split_once('/')?;
-        (sound(namespace) && sound(name))
-            .then(|| Self { namespace: namespace.to_owned(), name: name.to_owned() })
+        (sound(namespace) && sound(name)).then(|| Self::new(namespace, name))
     }
 
     /// The full key.
@@ -95,13 +110,31 @@ impl WorkloadKey {
 
     /// The four segments of the name: node, orchestrator, workload, endpoint.
     pub fn segments(&self) -> Option<[String; 4]> {
-        names::segments(&self.name)
+        names::segments(self.name())
     }
 }
 
 impl fmt::Display for WorkloadKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for WorkloadKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WorkloadKey({self})")
+    }
+}
+
+impl Ord for WorkloadKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.parts().cmp(&other.parts())
+    }
+}
+
+impl PartialOrd for WorkloadKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -116,6 +149,13 @@ mod tests {
         assert_eq!(key.to_string(), "default/node--1-k8s-web--0-eth0");
         assert_eq!(key.key(), text);
         assert_eq!(key.segments().unwrap(), ["node-1", "k8s", "web-0", "eth0"]);
+    }
+
+    #[test]
+    fn keys_sort_by_namespace_first() {
+        let keys = [("a", "z"), ("a-b", "a"), ("ab", "")].map(|(ns, name)| WorkloadKey::new(ns, name));
+        assert!(keys.is_sorted(), "as text a-b/a comes before a/z: {keys:?}");
+        assert_eq!(keys.map(|key| (key.namespace().len(), key.name().len())), [(1, 1), (3, 1), (2, 0)]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod felix_key;
 mod go_json;
 pub mod keys;
 pub mod kind;
+pub mod labels;
 pub mod names;
 mod net;
 pub mod number;

@@ -1,7 +1,6 @@
 //! What resolution reads of Calico's resources, after conversion: the terms of Felix's own model (spec: libcalico-go's
 //! "v1 model"), with every string typed. Decoders make these; nothing else does.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -9,24 +8,25 @@ use canal_dataplane::net::Mac;
 use ipnetwork::IpNetwork;
 
 use super::keys::ResourceKey;
+pub use super::labels::Labels;
 use super::selector::Selector;
 
-/// Labels of an object.
-pub type Labels = BTreeMap<String, String>;
+/// Names in order. Many objects have the same list, which is kept once for all of them.
+pub type Names = Arc<[Arc<str>]>;
 
 /// Which policy. Sorted as Felix breaks ties: by [`Self::tie_break`], then kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PolicyKey {
     /// `<stored name>` of a GlobalNetworkPolicy, `<namespace>/<stored name>` of a NetworkPolicy.
-    pub tie_break: String,
+    pub tie_break: Arc<str>,
     /// Empty = a GlobalNetworkPolicy.
-    pub namespace: String,
+    pub namespace: Arc<str>,
 }
 
 impl PolicyKey {
     /// That of a resource.
     pub fn of(key: &ResourceKey) -> Self {
-        Self { tie_break: key.full_name(), namespace: key.namespace.clone() }
+        Self { tie_break: key.full_name().into(), namespace: key.namespace.as_str().into() }
     }
 }
 
@@ -34,7 +34,7 @@ impl PolicyKey {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     /// `spec.tier`, else derived from the name.
-    pub tier: String,
+    pub tier: Arc<str>,
     /// Absent sorts last.
     pub order: Option<f64>,
     /// Complete: namespace and service account selectors are joined in.
@@ -67,9 +67,9 @@ pub struct Rule {
     /// Every message but this.
     pub not_icmp: Option<(u8, Option<u8>)>,
     /// About the sender.
-    pub source: Entity,
+    pub source: Arc<Entity>,
     /// About the receiver.
-    pub destination: Entity,
+    pub destination: Arc<Entity>,
     /// It has an `http` match, which is not enforced here.
     pub http: bool,
     /// A part of it could not be read (a net, a port): it matches nothing if it would let packets pass.
@@ -86,8 +86,8 @@ impl Rule {
             not_protocol: None,
             icmp: None,
             not_icmp: None,
-            source: Entity::default(),
-            destination: Entity::default(),
+            source: Arc::default(),
+            destination: Arc::default(),
             http: false,
             unreadable: false,
         }
@@ -107,8 +107,8 @@ pub enum Action {
     Pass,
 }
 
-/// One side of a rule.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// One side of a rule. Many rules have the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Entity {
     /// `None` = no criterion; host bits are masked off.
     pub nets: Option<Vec<IpNetwork>>,
@@ -127,12 +127,12 @@ pub struct Entity {
 }
 
 /// A port in a rule.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Port {
     /// First and last.
     Range(u16, u16),
     /// Name of an endpoint's port.
-    Named(String),
+    Named(Arc<str>),
 }
 
 /// A Profile.
@@ -155,7 +155,7 @@ impl Profile {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NamedPort {
     /// Name.
-    pub name: String,
+    pub name: Arc<str>,
     /// IP protocol number.
     pub protocol: u8,
     /// Number.
@@ -172,7 +172,7 @@ pub struct HostEndpoint {
     /// Its addresses.
     pub expected_ips: Vec<IpAddr>,
     /// In order.
-    pub profiles: Vec<String>,
+    pub profiles: Names,
     /// Its own, without inherited ones.
     pub labels: Arc<Labels>,
     /// Named ports.
@@ -187,7 +187,7 @@ pub struct NetworkSet {
     /// Its own, `projectcalico.org/namespace` among them if it has one.
     pub labels: Arc<Labels>,
     /// `kns.<namespace>` of a NetworkSet, so that it inherits the namespace's labels.
-    pub profiles: Vec<String>,
+    pub profiles: Names,
 }
 
 /// How a pool's packets are encapsulated between nodes.

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::number::{Port, Protocol};
-use super::resources::Labels;
+
+/// Names and texts, as `metadata.labels` has them.
+pub type Labels = BTreeMap<String, String>;
 
 /// A complete object.
 #[derive(Debug, Default, Deserialize)]

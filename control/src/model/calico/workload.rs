@@ -8,7 +8,7 @@ use canal_dataplane::net::Mac;
 use ipnetwork::IpNetwork;
 use serde::Serialize;
 
-use super::resources::{Labels, NamedPort};
+use super::resources::{Labels, NamedPort, Names};
 use super::v1::{NAMESPACE_LABEL, SERVICE_ACCOUNT_LABEL};
 
 /// Most addresses taken of one endpoint. Orchestrators give one or two; the source check walks the list.
@@ -18,21 +18,21 @@ pub const MAX_NETWORKS: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WorkloadEndpoint {
     /// The node it runs on.
-    pub node: String,
+    pub node: Arc<str>,
     /// Host-side interface.
-    pub interface: String,
+    pub interface: Box<str>,
     /// Its addresses, /32 and /128 only, sorted, once each; at least one.
-    pub networks: Vec<IpNetwork>,
+    pub networks: Box<[IpNetwork]>,
     /// Its Ethernet address, if known.
     pub mac: Option<Mac>,
     /// Its own, without inherited ones; its namespace is the key's.
     pub labels: Arc<Labels>,
     /// In order.
-    pub profiles: Vec<String>,
+    pub profiles: Names,
     /// Named ports.
-    pub ports: Vec<NamedPort>,
+    pub ports: Arc<[NamedPort]>,
     /// Addresses that others know it by.
-    pub floating: Vec<FloatingAddress>,
+    pub floating: Box<[FloatingAddress]>,
 }
 
 impl WorkloadEndpoint {
@@ -42,7 +42,7 @@ impl WorkloadEndpoint {
     pub fn to_document(&self) -> Vec<u8> {
         // Both are the reader's to add, and would be taken for a pod's own claim.
         let own = |(name, _): &(&str, &str)| ![NAMESPACE_LABEL, SERVICE_ACCOUNT_LABEL].contains(name);
-        let labels = self.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).filter(own);
+        let labels = self.labels.iter().filter(own);
         let document = Document {
             metadata: Metadata { labels: labels.collect() },
             spec: Spec {
@@ -53,7 +53,7 @@ impl WorkloadEndpoint {
                 ports: self.ports.iter().map(Port::of).collect(),
                 ip_nats: self.floating.iter().map(Nat::of).collect(),
                 mac: self.mac.map(|mac| mac.to_string()),
-                service_account_name: self.labels.get(SERVICE_ACCOUNT_LABEL).map(|account| &**account),
+                service_account_name: self.labels.get(SERVICE_ACCOUNT_LABEL),
             },
         };
         let mut text = Vec::with_capacity(TEXT);
@@ -84,7 +84,7 @@ struct Spec<'a> {
     interface_name: &'a str,
     ip_networks: &'a [IpNetwork],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    profiles: &'a [String],
+    profiles: &'a [Arc<str>],
     #[serde(skip_serializing_if = "Vec::is_empty")]
     ports: Vec<Port<'a>>,
     #[serde(rename = "ipNATs", skip_serializing_if = "Vec::is_empty")]
@@ -147,7 +147,7 @@ mod tests {
     fn endpoint() -> impl Strategy<Value = WorkloadEndpoint> {
         let labels = proptest::collection::btree_map("[a-z]{1,4}/[a-z]{1,4}", "[a-z0-9]{0,8}", 0..4);
         let port = ("[a-z]{1,5}", prop_oneof![Just(6u8), Just(17), Just(132)], 1u16..)
-            .prop_map(|(name, protocol, port)| NamedPort { name, protocol, port });
+            .prop_map(|(name, protocol, port)| NamedPort { name: name.into(), protocol, port });
         let mac = any::<[u8; 5]>().prop_map(|rest| Mac([2, rest[0], rest[1], rest[2], rest[3], rest[4]]));
         let floating =
             (address(), address()).prop_map(|(internal, external)| FloatingAddress { internal, external });
@@ -163,15 +163,16 @@ mod tests {
                 labels.extend(account.map(|account| (SERVICE_ACCOUNT_LABEL.to_owned(), account)));
                 let mut networks: Vec<IpNetwork> = addresses.into_iter().map(IpNetwork::from).collect();
                 networks.sort_unstable();
+                let profiles: Vec<Arc<str>> = profiles.into_iter().map(Arc::from).collect();
                 WorkloadEndpoint {
                     node: "n2".into(),
                     interface: "cali1".into(),
-                    networks,
+                    networks: networks.into(),
                     mac,
-                    labels: Arc::new(labels),
-                    profiles,
-                    ports,
-                    floating,
+                    labels: Arc::new(labels.into_iter().collect()),
+                    profiles: profiles.into(),
+                    ports: ports.into(),
+                    floating: floating.into(),
                 }
             })
     }
@@ -179,7 +180,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_document_is_read_as_the_endpoint_it_was_made_of(endpoint in endpoint()) {
-            let key = WorkloadKey { namespace: "ns".into(), name: "n2-k8s-a-eth0".into() }.key();
+            let key = WorkloadKey::new("ns", "n2-k8s-a-eth0").key();
             let (decoded, problems) = decode(&key, &endpoint.to_document(), Quirks::default()).unwrap();
             prop_assert!(problems.is_empty());
             prop_assert!(Key::parse(&key).is_ok());

@@ -19,7 +19,7 @@ pub fn change_of(calico: &Calico, key: &Key) -> Option<Change> {
     let name = resource.name.clone();
     Some(match resource.kind? {
         Kind::WorkloadEndpoint => {
-            let key = WorkloadKey { namespace: resource.namespace.clone(), name };
+            let key = WorkloadKey::new(&resource.namespace, &name);
             let value = calico.workloads().get(&key).cloned();
             Change::Workload(key, value)
         }

@@ -265,7 +265,7 @@ impl CalicoGraph {
 }
 
 /// What endpoints with equal lists have in common.
-type Sharing<'a> = (&'a [SelectorId], &'a [String]);
+type Sharing<'a> = (&'a [SelectorId], &'a [Arc<str>]);
 
 /// A workload's node and addresses.
 fn on_node(object: &Object) -> Option<(&str, &[IpNetwork])> {

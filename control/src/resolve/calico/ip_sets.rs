@@ -180,7 +180,7 @@ impl IpSets {
         let set = &mut self.sets[slot];
         if let Some(selector) = set.selector {
             for object in self.index.objects(selector) {
-                give(set, &self.objects[object], 1);
+                give(set, &self.objects[&object], 1);
             }
             self.by_selector.entry(selector).or_default().push(slot);
         }

@@ -33,7 +33,7 @@ impl Object {
     }
 
     /// Profiles that it inherits labels of, in order of precedence.
-    pub fn profiles(&self) -> &[String] {
+    pub fn profiles(&self) -> &[Arc<str>] {
         match self {
             Self::Workload(endpoint) => &endpoint.profiles,
             Self::Host(endpoint) => &endpoint.profiles,
@@ -61,7 +61,7 @@ impl Object {
 
     /// Its ports of this protocol and name. Network sets have none.
     pub fn ports<'a>(&'a self, protocol: u8, name: &'a str) -> impl Iterator<Item = Member> + 'a {
-        let meant = move |port: &&NamedPort| port.protocol == protocol && port.name == name;
+        let meant = move |port: &&NamedPort| port.protocol == protocol && *port.name == *name;
         self.named_ports()
             .iter()
             .filter(meant)

@@ -77,10 +77,10 @@ impl<'a> Oracle<'a> {
     }
 
     fn matches(&self, selector: &Selector, object: &Object) -> bool {
-        let profile = |name: &String| self.latest.profiles.get(name)?.as_ref();
+        let profile = |name: &Arc<str>| self.latest.profiles.get(&**name)?.as_ref();
         selector.matches(|label| {
             let inherited = || object.profiles().iter().find_map(|name| profile(name)?.labels.get(label));
-            object.labels().get(label).or_else(inherited).map(String::as_str)
+            object.labels().get(label).or_else(inherited)
         })
     }
 
@@ -117,7 +117,8 @@ impl<'a> Oracle<'a> {
     }
 
     fn find_profiles(&mut self) {
-        let names: BTreeSet<String> = self.locals().flat_map(Object::profiles).cloned().collect();
+        let names: BTreeSet<String> =
+            self.locals().flat_map(Object::profiles).map(ToString::to_string).collect();
         for name in &names {
             let missing = self.stored_profile(name).is_none() && name != Profile::DEFAULT_ALLOW;
             let presence = if missing { Presence::Missing } else { Presence::Active };
@@ -134,7 +135,7 @@ impl<'a> Oracle<'a> {
     }
 
     fn profile_rules(&self, object: &Object, direction: PolicyDirection) -> Vec<Arc<RuleSet>> {
-        let rules = |name: &String| {
+        let rules = |name: &Arc<str>| {
             let [ingress, egress] = profiles::halves(name, self.stored_profile(name));
             Arc::new(if direction == Ingress { ingress.rules } else { egress.rules })
         };
@@ -165,7 +166,7 @@ impl<'a> Oracle<'a> {
 
     fn list_workloads(&mut self) {
         for (key, endpoint) in &self.latest.workloads {
-            let Some(endpoint) = endpoint.clone().filter(|endpoint| endpoint.node == self.nodename) else {
+            let Some(endpoint) = endpoint.clone().filter(|endpoint| *endpoint.node == *self.nodename) else {
                 continue;
             };
             let object = Object::Workload(endpoint);
@@ -258,7 +259,7 @@ fn routes(nodename: &str, source: RouteSource, latest: &Latest) -> BTreeMap<IpNe
         block_routes(block).for_each(|(cidr, node)| refer(cidr, Reference::Block, node));
     }
     for workload in latest.workloads.values().flatten() {
-        if source == RouteSource::Workloads || workload.node == nodename {
+        if source == RouteSource::Workloads || *workload.node == *nodename {
             workload.networks.iter().for_each(|cidr| refer(*cidr, Reference::Workload, &workload.node));
         }
     }

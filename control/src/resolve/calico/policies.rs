@@ -141,7 +141,7 @@ impl Policies {
     }
 
     /// A local endpoint and its labels.
-    pub fn set_endpoint(&mut self, id: ObjectId, labels: &Arc<Labels>, profiles: &[String]) {
+    pub fn set_endpoint(&mut self, id: ObjectId, labels: &Arc<Labels>, profiles: &[Arc<str>]) {
         let mut matches = Vec::new();
         self.index.set_object(id, labels, profiles, &mut matches);
         self.endpoints.insert(id);
@@ -182,7 +182,7 @@ impl Policies {
         for id in std::mem::take(&mut self.dirty) {
             let state = &mut self.policies[id];
             let known = self.tiers.get(&state.value.tier).is_some();
-            state.active = known && !self.index.objects(state.selector).is_empty();
+            state.active = known && self.index.matches_any(state.selector);
             let standing = if state.active {
                 let http = state.renew(sets, released);
                 Standing::Active { http }
@@ -236,7 +236,7 @@ impl Policies {
 
     /// An endpoint more or less may be the first or was the last one that policies with this selector match.
     fn touch_policies(&mut self, selector: SelectorId) {
-        let some = !self.index.objects(selector).is_empty();
+        let some = self.index.matches_any(selector);
         for id in self.by_selector.get(&selector).into_iter().flatten() {
             if self.policies[*id].active != some {
                 self.dirty.insert(*id);
@@ -269,7 +269,7 @@ fn compare(policies: &Slots<State>, tiers: &Tiers, a: PolicyId, b: PolicyId) -> 
 
 /// A policy's rules, ingress first; `None` = it has no such direction.
 pub fn halves(key: &PolicyKey, policy: &Policy) -> [Option<Compiled>; 2] {
-    let name: Arc<str> = key.tie_break.as_str().into();
+    let name = Arc::clone(&key.tie_break);
     let kind =
         if key.namespace.is_empty() { OriginKind::GlobalNetworkPolicy } else { OriginKind::NetworkPolicy };
     let half = |direction, listed: &Option<Vec<_>>| {

@@ -49,18 +49,18 @@ impl Profiles {
     }
 
     /// A local endpoint has these profiles now.
-    pub fn set_endpoint(&mut self, endpoint: ObjectId, before: &[String], now: &[String]) {
+    pub fn set_endpoint(&mut self, endpoint: ObjectId, before: &[Arc<str>], now: &[Arc<str>]) {
         for name in before {
-            if let Some(active) = self.active.get_mut(name)
+            if let Some(active) = self.active.get_mut(&**name)
                 && active.endpoints.remove(&endpoint)
                 && active.endpoints.is_empty()
             {
-                self.dirty.insert(name.clone());
+                self.dirty.insert(name.to_string());
             }
         }
         for name in now {
-            let active = self.active.entry(name.clone()).or_insert_with(|| {
-                self.dirty.insert(name.clone());
+            let active = self.active.entry(name.to_string()).or_insert_with(|| {
+                self.dirty.insert(name.to_string());
                 Active::default()
             });
             active.endpoints.insert(endpoint);

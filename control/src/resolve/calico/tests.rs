@@ -10,23 +10,23 @@ use crate::model::calico::selector::Selector;
 use crate::model::calico::{WorkloadEndpoint, WorkloadKey};
 
 fn labels(pairs: &[(&str, &str)]) -> Arc<Labels> {
-    Arc::new(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    Arc::new(pairs.iter().copied().collect())
 }
 
 fn workload_key(name: &str) -> WorkloadKey {
-    WorkloadKey { namespace: "ns".into(), name: name.into() }
+    WorkloadKey::new("ns", name)
 }
 
 fn workload(name: &str, node: &str, net: &str, own: &[(&str, &str)], profiles: &[&str]) -> Change {
     let endpoint = WorkloadEndpoint {
         node: node.into(),
         interface: "cali0".into(),
-        networks: vec![net.parse().unwrap()],
+        networks: [net.parse().unwrap()].into(),
         mac: None,
         labels: labels(own),
-        profiles: profiles.iter().map(|name| (*name).to_owned()).collect(),
-        ports: vec![NamedPort { name: "http".into(), protocol: 6, port: 8080 }],
-        floating: vec![],
+        profiles: profiles.iter().map(|name| Arc::from(*name)).collect(),
+        ports: [NamedPort { name: "http".into(), protocol: 6, port: 8080 }].into(),
+        floating: [].into(),
     };
     Change::Workload(workload_key(name), Some(Arc::new(endpoint)))
 }
@@ -36,7 +36,7 @@ fn selector(text: &str) -> Option<Selector> {
 }
 
 fn from(entity: Entity) -> Rule {
-    Rule { source: entity, ..Rule::any(Action::Allow) }
+    Rule { source: entity.into(), ..Rule::any(Action::Allow) }
 }
 
 fn policy_of(tier: &str, order: Option<f64>, ingress: Vec<Rule>) -> Policy {
@@ -53,7 +53,7 @@ fn policy_of(tier: &str, order: Option<f64>, ingress: Vec<Rule>) -> Policy {
 }
 
 fn policy(name: &str, policy: Policy) -> Change {
-    Change::Policy(PolicyKey { tie_break: name.into(), namespace: String::new() }, Some(Arc::new(policy)))
+    Change::Policy(PolicyKey { tie_break: name.into(), namespace: "".into() }, Some(Arc::new(policy)))
 }
 
 fn tier(name: &str, order: f64, ends_with_pass: bool) -> Change {
@@ -208,7 +208,7 @@ fn of_two_with_one_address_it_is_enough_that_one_is_meant() {
 #[test]
 fn a_named_port_is_that_of_the_endpoints_selected() {
     let with_ports = |ports, selector| Rule {
-        destination: Entity { ports: Some(ports), selector, ..Entity::default() },
+        destination: Arc::new(Entity { ports: Some(ports), selector, ..Entity::default() }),
         protocol: Some(6),
         ..Rule::any(Action::Allow)
     };
@@ -291,7 +291,7 @@ fn a_host_endpoint_has_four_lists() {
         node: "here".into(),
         interface: "eth0".into(),
         expected_ips: vec![],
-        profiles: vec!["p".into()],
+        profiles: ["p".into()].into(),
         labels: labels(&[]),
         ports: vec![],
     };

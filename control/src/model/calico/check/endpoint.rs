@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ipnetwork::IpNetwork;
 
 use super::super::keys::WorkloadKey;
-use super::super::resources::{HostEndpoint, NamedPort, NetworkSet};
+use super::super::resources::{HostEndpoint, NamedPort, Names, NetworkSet};
 use super::super::v1::{self, NAMESPACE_LABEL};
 use super::super::workload::{FloatingAddress, MAX_NETWORKS, WorkloadEndpoint};
 use super::{Problem, labels};
@@ -37,18 +37,22 @@ pub fn workload(key: &WorkloadKey, endpoint: v1::WorkloadEndpoint) -> Result<Wor
     }
     // Whoever may write in a namespace must not put endpoints into another one.
     let mut labels = endpoint.labels;
-    labels.insert(NAMESPACE_LABEL.to_owned(), key.namespace.clone());
+    labels.insert(NAMESPACE_LABEL.to_owned(), key.namespace().to_owned());
     let floating = |nat: v1::IpNat| FloatingAddress { internal: nat.internal, external: nat.external };
     Ok(WorkloadEndpoint {
-        node: node(key, endpoint.node)?,
-        interface: interface(endpoint.interface)?,
-        networks,
+        node: node(key, endpoint.node)?.into(),
+        interface: interface(endpoint.interface)?.into(),
+        networks: networks.into(),
         mac: endpoint.mac,
-        labels: Arc::new(labels),
-        profiles: endpoint.profiles,
-        ports: ports(endpoint.ports)?,
+        labels: Arc::new(labels.into_iter().collect()),
+        profiles: names(endpoint.profiles),
+        ports: ports(endpoint.ports)?.into(),
         floating: endpoint.nats.into_iter().map(floating).collect(),
     })
+}
+
+fn names(listed: Vec<String>) -> Names {
+    listed.into_iter().map(Arc::from).collect()
 }
 
 /// Where it runs. Felix believes the name, other readers the spec; a liar would have it on two nodes.
@@ -88,7 +92,7 @@ fn ports(ports: Vec<v1::EndpointPort>) -> Result<Vec<NamedPort>, Problem> {
         if port.port == 0 {
             return Err(Problem::unreadable("spec.ports.port", "0", "port"));
         }
-        Ok(NamedPort { name: port.name, protocol, port: port.port })
+        Ok(NamedPort { name: port.name.into(), protocol, port: port.port })
     });
     typed.collect()
 }
@@ -113,8 +117,8 @@ pub fn host_endpoint(endpoint: v1::HostEndpoint) -> Result<(HostEndpoint, Vec<Pr
         node: endpoint.node,
         interface: endpoint.interface,
         expected_ips: endpoint.expected_ips,
-        profiles: endpoint.profiles,
-        labels: Arc::new(endpoint.labels),
+        profiles: names(endpoint.profiles),
+        labels: Arc::new(endpoint.labels.into_iter().collect()),
         ports: ports(endpoint.ports)?,
     };
     Ok((typed, endpoint.unreadable))
@@ -126,6 +130,7 @@ pub fn host_endpoint(endpoint: v1::HostEndpoint) -> Result<(HostEndpoint, Vec<Pr
 /// What Felix refuses it for.
 pub fn network_set(set: v1::NetworkSet) -> Result<(NetworkSet, Vec<Problem>), Problem> {
     labels::check(&set.labels)?;
-    let typed = NetworkSet { nets: set.nets, labels: Arc::new(set.labels), profiles: set.profiles };
+    let labels = Arc::new(set.labels.into_iter().collect());
+    let typed = NetworkSet { nets: set.nets, labels, profiles: names(set.profiles) };
     Ok((typed, set.unreadable))
 }

@@ -120,7 +120,7 @@ fn ports(
         match port {
             number::Port::Range(0, _) => return Err(Problem::unreadable(part, port.to_string(), "port")),
             number::Port::Range(low, high) => typed.push(Port::Range(low, high)),
-            number::Port::Name(name) => typed.push(Port::Named(name)),
+            number::Port::Name(name) => typed.push(Port::Named(name.into())),
             number::Port::Unreadable(text) => {
                 let problem = Problem::unreadable(part, text, "port");
                 if quirks.widen_on_bad_rule {

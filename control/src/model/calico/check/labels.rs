@@ -1,6 +1,6 @@
 //! Labels as Felix wants them where it looks.
 
-use super::super::resources::Labels;
+use super::super::v3::Labels;
 use super::Problem;
 
 const MAX_NAME: usize = 512;

@@ -23,7 +23,7 @@ pub fn policy(policy: v1::Policy, quirks: Quirks) -> Result<(Policy, Vec<Problem
     let ingress = rules(policy.inbound, "ingress", quirks, &mut warnings)?;
     let egress = rules(policy.outbound, "egress", quirks, &mut warnings)?;
     let typed = Policy {
-        tier: policy.tier,
+        tier: policy.tier.into(),
         order: policy.order,
         selector,
         ingress: has("ingress").then_some(ingress),
@@ -51,13 +51,13 @@ pub fn profile(profile: v1::Profile, quirks: Quirks) -> Result<(Profile, Vec<Pro
     let mut warnings = Vec::new();
     let ingress = rules(profile.inbound, "ingress", quirks, &mut warnings)?;
     let egress = rules(profile.outbound, "egress", quirks, &mut warnings)?;
-    Ok((Profile { ingress, egress, labels: Arc::new(profile.labels) }, warnings))
+    Ok((Profile { ingress, egress, labels: Arc::new(profile.labels.into_iter().collect()) }, warnings))
 }
 
 /// The same; one whose rules are refused keeps its labels and denies everything. Felix holds rules and labels apart:
 /// there the rules are missing, which denies, and endpoints still inherit the labels.
 pub fn profile_or_denial(profile: v1::Profile, quirks: Quirks) -> (Profile, Vec<Problem>) {
-    let labels = Arc::new(profile.labels.clone());
+    let labels = Arc::new(profile.labels.clone().into_iter().collect());
     self::profile(profile, quirks).unwrap_or_else(|problem| {
         let deny = vec![Rule::any(Action::Deny)];
         (Profile { ingress: deny.clone(), egress: deny, labels }, vec![problem])

@@ -40,8 +40,8 @@ fn rule(rule: v1::Rule, quirks: Quirks, unreadable: &mut Vec<Problem>) -> Result
         not_protocol: protocol("notProtocol", rule.not_protocol.as_ref())?,
         icmp: icmp("icmp", rule.icmp)?,
         not_icmp: icmp("notICMP", rule.not_icmp)?,
-        source: entity(rule.source, Side::Source, quirks, unreadable)?,
-        destination: entity(rule.destination, Side::Destination, quirks, unreadable)?,
+        source: entity(rule.source, Side::Source, quirks, unreadable)?.into(),
+        destination: entity(rule.destination, Side::Destination, quirks, unreadable)?.into(),
         http: rule.http.is_some(),
         unreadable: false,
     })

@@ -138,7 +138,7 @@ pub fn convert(key: &Key, value: &[u8]) -> Result<Converted, Problem> {
         Kind::Tier => Converted::Tier(name, object(kind, value)?.spec),
         Kind::WorkloadEndpoint => {
             let Object { metadata, spec, .. } = object(kind, value)?;
-            let key = WorkloadKey { namespace: key.namespace.clone(), name };
+            let key = WorkloadKey::new(&key.namespace, &name);
             Converted::Workload(key, v1::WorkloadEndpoint::convert(metadata, spec)?)
         }
         Kind::HostEndpoint => {

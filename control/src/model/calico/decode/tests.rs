@@ -46,8 +46,8 @@ fn a_usual_endpoint() {
             "ipNATs":[{"internalIP":"10.244.1.5","externalIP":"192.0.2.1"}]}"#,
     )
     .unwrap();
-    assert_eq!((endpoint.node.as_str(), endpoint.interface.as_str()), ("node-1", "cali0"));
-    assert_eq!(endpoint.networks, ["10.244.1.5/32", "fd00::5/128"].map(|net| net.parse().unwrap()));
+    assert_eq!((&*endpoint.node, &*endpoint.interface), ("node-1", "cali0"));
+    assert_eq!(*endpoint.networks, ["10.244.1.5/32", "fd00::5/128"].map(|net| net.parse().unwrap()));
     assert_eq!(endpoint.mac, Some("ee:00:00:00:00:01".parse().unwrap()));
     let labels: Vec<_> = endpoint.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let expected = ["app=web", "projectcalico.org/namespace=default", "projectcalico.org/serviceaccount=sa"];
@@ -213,7 +213,7 @@ fn actions_and_directions() {
     let expected = [Action::Allow, Action::Pass, Action::Pass, Action::Log, Action::Deny, Action::Deny];
     assert_eq!(actions, expected);
     assert_eq!((rules[5].ip_version, rules[5].protocol, rules[5].icmp), (Some(6), Some(58), None));
-    assert_eq!((strict.egress, strict.order, strict.tier.as_str()), (None, Some(-1.5), "default"));
+    assert_eq!((strict.egress, strict.order, &*strict.tier), (None, Some(-1.5), "default"));
     assert_eq!(policy(spec, Quirks::FELIX).unwrap().0.ingress.unwrap()[5].action, Action::Allow);
     let (both, _) = policy("{}", Quirks::default()).unwrap();
     assert_eq!((both.ingress, both.egress, both.order), (Some(vec![]), Some(vec![]), None));

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::super::go_json;
 use super::super::number::Port;
 use super::super::problem::Problem;
-use super::super::resources::Labels;
+use super::super::v3;
 use super::config_fields::Form;
 pub use super::config_fields::{FIELDS, Field};
 use super::duration;
@@ -66,7 +66,7 @@ impl Settings {
 }
 
 /// Of a FelixConfiguration, and what in it makes no sense: it counts as absent.
-pub fn felix(spec: &Map<String, Value>, annotations: &Labels) -> (Settings, Vec<Problem>) {
+pub fn felix(spec: &Map<String, Value>, annotations: &v3::Labels) -> (Settings, Vec<Problem>) {
     let mut settings = BTreeMap::new();
     let mut problems = Vec::new();
     for (name, value) in spec.iter().filter(|(_, value)| !value.is_null()) {
@@ -222,7 +222,7 @@ mod tests {
         let names: std::collections::BTreeSet<_> =
             FIELDS.iter().map(|field| field.v3.to_ascii_lowercase()).collect();
         assert_eq!(names.len(), FIELDS.len());
-        let (settings, _) = felix(&serde_json::from_str(r#"{"vxlanMTU":1450}"#).unwrap(), &Labels::new());
+        let (settings, _) = felix(&serde_json::from_str(r#"{"vxlanMTU":1450}"#).unwrap(), &v3::Labels::new());
         assert_eq!((settings.get("VxlanMtu"), settings.get("VXLANPort")), (Some("1450"), None));
     }
 }

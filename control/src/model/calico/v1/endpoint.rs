@@ -8,7 +8,6 @@ use ipnetwork::IpNetwork;
 use super::super::net;
 use super::super::number::Protocol;
 use super::super::problem::Problem;
-use super::super::resources::Labels;
 use super::super::v3;
 use super::{NAMESPACE_PREFIX, SERVICE_ACCOUNT_LABEL, SERVICE_ACCOUNT_PREFIX};
 
@@ -30,7 +29,7 @@ pub struct WorkloadEndpoint {
     /// Floating addresses of both families.
     pub nats: Vec<IpNat>,
     /// Without those that only a namespace or a service account may give.
-    pub labels: Labels,
+    pub labels: v3::Labels,
     /// Only checked.
     pub v4_gateway: Option<IpAddr>,
     /// Only checked.
@@ -109,7 +108,7 @@ impl EndpointPort {
 }
 
 /// A pod must not pretend to be in another namespace or to have another service account.
-fn own_labels(mut labels: Labels, service_account: String) -> Labels {
+fn own_labels(mut labels: v3::Labels, service_account: String) -> v3::Labels {
     labels.retain(|label, _| {
         !label.starts_with(NAMESPACE_PREFIX) && !label.starts_with(SERVICE_ACCOUNT_PREFIX)
     });
@@ -143,7 +142,7 @@ pub struct HostEndpoint {
     /// Those that are addresses.
     pub expected_ips: Vec<IpAddr>,
     /// Its own.
-    pub labels: Labels,
+    pub labels: v3::Labels,
     /// In order.
     pub profiles: Vec<String>,
     /// Its ports.

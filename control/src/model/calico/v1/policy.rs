@@ -1,7 +1,6 @@
 //! Policies and profiles.
 
 use super::super::problem::Problem;
-use super::super::resources::Labels;
 use super::super::selector::{ParseError, Selector};
 use super::super::v3;
 use super::{Rule, selector_text};
@@ -136,14 +135,14 @@ pub struct Profile {
     /// From the endpoint.
     pub outbound: Vec<Rule>,
     /// Labels that endpoints inherit.
-    pub labels: Labels,
+    pub labels: v3::Labels,
 }
 
 impl Profile {
     /// What is in the profile that only clients know.
     pub fn default_allow() -> Self {
         let rule = Rule { action: "allow".to_owned(), ..Rule::default() };
-        Self { inbound: vec![rule.clone()], outbound: vec![rule], labels: Labels::new() }
+        Self { inbound: vec![rule.clone()], outbound: vec![rule], labels: v3::Labels::new() }
     }
 
     /// Of a stored one.

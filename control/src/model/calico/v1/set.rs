@@ -2,7 +2,6 @@
 
 use super::super::net;
 use super::super::problem::Problem;
-use super::super::resources::Labels;
 use super::super::v3;
 use super::{NAMESPACE_LABEL, NAMESPACE_PROFILE};
 use ipnetwork::IpNetwork;
@@ -13,7 +12,7 @@ pub struct NetworkSet {
     /// Without host bits, as listed.
     pub nets: Vec<IpNetwork>,
     /// Its own, and the namespace's name.
-    pub labels: Labels,
+    pub labels: v3::Labels,
     /// The namespace's, for its labels.
     pub profiles: Vec<String>,
     /// Entries that are no networks; they are left out.
@@ -22,7 +21,7 @@ pub struct NetworkSet {
 
 impl NetworkSet {
     /// In this namespace; empty = a GlobalNetworkSet.
-    pub fn convert(namespace: &str, mut labels: Labels, spec: v3::NetworkSetSpec) -> Self {
+    pub fn convert(namespace: &str, mut labels: v3::Labels, spec: v3::NetworkSetSpec) -> Self {
         let mut set = Self::default();
         for text in spec.nets {
             match net::network(&text) {

@@ -3,9 +3,10 @@
 //! An object has labels of its own and inherits those of its parents (profiles): its own value first, else that of the
 //! first parent in its list that has the label.
 //!
-//! At a hundred thousand objects and ten thousand selectors nobody can ask every pair. Most selectors name a label that
-//! an object must have ([`Selector::restrictions`]); they are filed under it (`filing`), and a changed object asks only
-//! those filed under one of its labels. A new selector asks only the objects that carry such a label (`population`).
+//! At a hundred thousand objects and ten thousand selectors nobody can ask every pair. Objects with the same labels and
+//! parents, such as the pods of one deployment, are one *kind* and asked once. Most selectors name a label that
+//! an object must have ([`Selector::restrictions`]); they are filed under it (`filing`), and a new kind asks only
+//! those filed under one of its labels. A new selector asks only the kinds that carry such a label (`population`).
 
 mod filing;
 mod parents;
@@ -46,7 +47,9 @@ pub struct Match {
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub struct LabelIndex {
-    objects: HashMap<ObjectId, Object>,
+    kind_of: HashMap<ObjectId, KindId>,
+    kinds: Slots<Kind>,
+    by_content: HashMap<Content, KindId>,
     parents: Parents,
     population: Population,
     selectors: Slots<Selection>,
@@ -55,19 +58,26 @@ pub struct LabelIndex {
     hasher: Hasher,
 }
 
+/// A kind of objects.
+type KindId = u32;
+
+/// What makes a kind: labels and parents.
+type Content = (Arc<Labels>, Arc<[ParentId]>);
+
+/// Objects with the same labels and parents: they match the same selectors.
 #[derive(Debug)]
-struct Object {
-    labels: Arc<Labels>,
-    parents: Vec<ParentId>,
+struct Kind {
+    content: Content,
     /// Selectors that match it, sorted.
     selections: Vec<SelectorId>,
+    objects: BTreeSet<ObjectId>,
 }
 
 #[derive(Debug)]
 struct Selection {
     selector: Selector,
     users: usize,
-    objects: BTreeSet<ObjectId>,
+    kinds: BTreeSet<KindId>,
 }
 
 /// Labels and values as keys of tables: four times smaller than the strings. Two labels may share a key; whatever is
@@ -91,33 +101,33 @@ impl LabelIndex {
         &mut self,
         id: ObjectId,
         labels: &Arc<Labels>,
-        parents: &[String],
+        parents: &[Arc<str>],
         out: &mut Vec<Match>,
     ) {
-        let before = self.objects.get(&id);
-        if before.is_some_and(|object| object.labels == *labels && self.parents.are(&object.parents, parents))
-        {
+        let (before, now) = (self.kind_of.get(&id).copied(), self.kind(labels, parents));
+        if before == Some(now) {
             return;
         }
-        let selections = self.unlink(id);
-        let parents = self.parents.adopt(id, parents);
-        self.population.add(labels, &self.hasher, id);
-        self.objects.insert(id, Object { labels: Arc::clone(labels), parents, selections });
-        self.select_anew(id, out);
+        self.kinds[now].objects.insert(id);
+        self.kind_of.insert(id, now);
+        let former = before.map_or(&[][..], |kind| &self.kinds[kind].selections);
+        out.extend(differences(former, &self.kinds[now].selections).map(|found| found.of(id)));
+        if let Some(before) = before {
+            self.leave(before, id);
+        }
     }
 
     /// Forgets an object.
     pub fn remove_object(&mut self, id: ObjectId, out: &mut Vec<Match>) {
-        for selector in self.unlink(id) {
-            self.selectors[selector].objects.remove(&id);
-            out.push(Match { selector, object: id, begins: false });
-        }
+        let Some(kind) = self.kind_of.remove(&id) else { return };
+        out.extend(differences(&self.kinds[kind].selections, &[]).map(|parted| parted.of(id)));
+        self.leave(kind, id);
     }
 
     /// Labels of a parent, `None` = there is no such parent.
     pub fn set_parent(&mut self, name: &str, labels: Option<&Arc<Labels>>, out: &mut Vec<Match>) {
-        for child in self.parents.set_labels(name, labels, &self.hasher) {
-            self.select_anew(child, out);
+        for kind in self.parents.set_labels(name, labels, &self.hasher) {
+            self.select_anew(kind, out);
         }
     }
 
@@ -128,15 +138,13 @@ impl LabelIndex {
             return *id;
         }
         let found = self.candidates(selector).into_iter();
-        let objects: BTreeSet<ObjectId> =
-            found.filter(|id| self.matches(selector, &self.objects[id])).collect();
+        let kinds: BTreeSet<KindId> = found.filter(|id| self.matches(selector, &self.kinds[*id])).collect();
         let selector = selector.clone();
-        let id = self.selectors.insert(Selection { selector: selector.clone(), users: 1, objects });
-        for object in &self.selectors[id].objects {
-            if let Some(object) = self.objects.get_mut(object)
-                && let Err(at) = object.selections.binary_search(&id)
-            {
-                object.selections.insert(at, id);
+        let id = self.selectors.insert(Selection { selector: selector.clone(), users: 1, kinds });
+        for kind in &self.selectors[id].kinds {
+            let selections = &mut self.kinds[*kind].selections;
+            if let Err(at) = selections.binary_search(&id) {
+                selections.insert(at, id);
             }
         }
         self.filing.add(id, &selector, &self.hasher);
@@ -151,103 +159,133 @@ impl LabelIndex {
             return;
         }
         let Some(selection) = self.selectors.remove(id) else { return };
-        for object in &selection.objects {
-            if let Some(object) = self.objects.get_mut(object) {
-                object.selections.retain(|have| *have != id);
-            }
+        for kind in &selection.kinds {
+            self.kinds[*kind].selections.retain(|have| *have != id);
         }
         self.filing.remove(id);
         self.ids.remove(&selection.selector);
     }
 
-    /// The objects that a selector matches.
-    pub fn objects(&self, selector: SelectorId) -> &BTreeSet<ObjectId> {
-        &self.selectors[selector].objects
+    /// The objects that a selector matches, in no particular order.
+    pub fn objects(&self, selector: SelectorId) -> impl Iterator<Item = ObjectId> {
+        let kinds = self.selectors[selector].kinds.iter();
+        kinds.flat_map(|kind| self.kinds[*kind].objects.iter().copied())
+    }
+
+    /// Whether a selector matches any object.
+    pub fn matches_any(&self, selector: SelectorId) -> bool {
+        !self.selectors[selector].kinds.is_empty()
     }
 
     /// The selectors that match an object, sorted.
     pub fn selections(&self, object: ObjectId) -> &[SelectorId] {
-        self.objects.get(&object).map_or(&[], |object| &object.selections)
+        self.kind_of.get(&object).map_or(&[], |kind| &self.kinds[*kind].selections)
     }
 
-    /// Takes the object out of everything but its selectors' lists; the selectors it matched.
-    fn unlink(&mut self, id: ObjectId) -> Vec<SelectorId> {
-        let Some(object) = self.objects.remove(&id) else { return Vec::new() };
-        self.population.remove(&object.labels, &self.hasher, id);
-        self.parents.abandon(id, &object.parents);
-        object.selections
+    /// The kind of such objects; a new one has none yet.
+    fn kind(&mut self, labels: &Arc<Labels>, parents: &[Arc<str>]) -> KindId {
+        let content = (Arc::clone(labels), self.parents.ids(parents));
+        if let Some(id) = self.by_content.get(&content) {
+            return *id;
+        }
+        let kind = Kind { content: content.clone(), selections: Vec::new(), objects: BTreeSet::new() };
+        let selections = self.matching(&kind);
+        let id = self.kinds.insert(kind);
+        self.parents.adopt(id, &content.1);
+        self.population.add(labels, &self.hasher, id);
+        for selector in &selections {
+            self.selectors[*selector].kinds.insert(id);
+        }
+        self.kinds[id].selections = selections;
+        self.by_content.insert(content, id);
+        id
     }
 
-    fn select_anew(&mut self, id: ObjectId, out: &mut Vec<Match>) {
-        let Some(object) = self.objects.get(&id) else { return };
-        let now = self.matching(object);
-        let parted = object.selections.iter().filter(|have| now.binary_search(have).is_err());
-        let found = now.iter().filter(|new| object.selections.binary_search(new).is_err());
-        let changes = parted.map(|id| (*id, false)).chain(found.map(|id| (*id, true)));
-        let changes: Vec<(SelectorId, bool)> = changes.collect();
-        for (selector, begins) in changes {
-            let objects = &mut self.selectors[selector].objects;
-            if begins {
-                objects.insert(id)
+    /// Takes an object out of a kind, which goes with the last one.
+    fn leave(&mut self, kind: KindId, id: ObjectId) {
+        let objects = &mut self.kinds[kind].objects;
+        objects.remove(&id);
+        if !objects.is_empty() {
+            return;
+        }
+        let Some(gone) = self.kinds.remove(kind) else { return };
+        self.by_content.remove(&gone.content);
+        let (labels, parents) = gone.content;
+        self.population.remove(&labels, &self.hasher, kind);
+        self.parents.abandon(kind, &parents);
+        for selector in gone.selections {
+            self.selectors[selector].kinds.remove(&kind);
+        }
+    }
+
+    fn select_anew(&mut self, id: KindId, out: &mut Vec<Match>) {
+        let now = self.matching(&self.kinds[id]);
+        let kind = &mut self.kinds[id];
+        for change in differences(&kind.selections, &now) {
+            let kinds = &mut self.selectors[change.selector].kinds;
+            if change.begins {
+                kinds.insert(id)
             } else {
-                objects.remove(&id)
+                kinds.remove(&id)
             };
-            out.push(Match { selector, object: id, begins });
+            out.extend(kind.objects.iter().map(|object| change.of(*object)));
         }
-        if let Some(object) = self.objects.get_mut(&id) {
-            object.selections = now;
-        }
+        kind.selections = now;
     }
 
-    /// The selectors that match an object, sorted, by asking those filed under its labels.
-    fn matching(&self, object: &Object) -> Vec<SelectorId> {
+    /// The selectors that match a kind, sorted, by asking those filed under its labels.
+    fn matching(&self, kind: &Kind) -> Vec<SelectorId> {
         let mut found = Vec::new();
         let mut ask = |ids: &[SelectorId]| {
-            found.extend(ids.iter().filter(|id| self.matches(&self.selectors[**id].selector, object)));
+            found.extend(ids.iter().filter(|id| self.matches(&self.selectors[**id].selector, kind)));
         };
         ask(self.filing.unrestricted());
-        self.each_label(object, |label, value| {
+        self.each_label(kind, |label, value| {
             ask(self.filing.under(self.hasher.label(label)));
             ask(self.filing.under(self.hasher.value(label, value)));
         });
         found.sort_unstable();
         found.dedup();
+        found.shrink_to_fit();
         found
     }
 
-    fn matches(&self, selector: &Selector, object: &Object) -> bool {
-        selector.matches(|label| self.value(object, label))
+    fn matches(&self, selector: &Selector, kind: &Kind) -> bool {
+        selector.matches(|label| self.value(kind, label))
     }
 
-    fn value<'a>(&'a self, object: &'a Object, label: &str) -> Option<&'a str> {
-        let own = object.labels.get(label).map(String::as_str);
-        own.or_else(|| object.parents.iter().find_map(|parent| self.parents.label(*parent, label)))
+    fn value<'a>(&'a self, kind: &'a Kind, label: &str) -> Option<&'a str> {
+        let (own, parents) = &kind.content;
+        own.get(label).or_else(|| parents.iter().find_map(|parent| self.parents.label(*parent, label)))
     }
 
     /// Labels that count, own and inherited, each once.
-    fn each_label(&self, object: &Object, mut visit: impl FnMut(&str, &str)) {
-        for (label, value) in &*object.labels {
+    fn each_label(&self, kind: &Kind, mut visit: impl FnMut(&str, &str)) {
+        let (own, parents) = &kind.content;
+        for (label, value) in own.iter() {
             visit(label, value);
         }
-        for (nth, parent) in object.parents.iter().enumerate() {
+        for (nth, parent) in parents.iter().enumerate() {
             for (label, value) in self.parents.labels(*parent) {
-                let earlier = object.parents[..nth].iter().any(|p| self.parents.label(*p, label).is_some());
-                if !earlier && !object.labels.contains_key(label) {
+                let earlier = parents[..nth].iter().any(|p| self.parents.label(*p, label).is_some());
+                if !earlier && own.get(label).is_none() {
                     visit(label, value);
                 }
             }
         }
     }
 
-    /// Objects that a selector may match, once each: those that carry the rarest of the labels it asks for.
-    fn candidates(&self, selector: &Selector) -> Vec<ObjectId> {
+    /// Kinds that a selector may match, once each: those that carry the rarest of the labels it asks for.
+    fn candidates(&self, selector: &Selector) -> Vec<KindId> {
         let count = |keys: &Vec<u64>| -> usize {
             keys.iter().map(|key| self.population.count(*key) + self.parents.count(*key)).sum()
         };
         let restrictions = selector.restrictions();
         let keys = restrictions.iter().map(|(label, restriction)| self.hasher.keys(label, restriction));
-        let Some(rarest) = keys.min_by_key(count) else { return self.objects.keys().copied().collect() };
-        let mut found: Vec<ObjectId> = rarest
+        let Some(rarest) = keys.min_by_key(count) else {
+            return self.kinds.iter().map(|(id, _)| id).collect();
+        };
+        let mut found: Vec<KindId> = rarest
             .iter()
             .flat_map(|key| self.population.with(*key).chain(self.parents.children(*key)))
             .collect();
@@ -257,10 +295,34 @@ impl LabelIndex {
     }
 }
 
+/// A selector that begins to match, or ends.
+#[derive(Clone, Copy)]
+struct Difference {
+    selector: SelectorId,
+    begins: bool,
+}
+
+impl Difference {
+    const fn of(self, object: ObjectId) -> Match {
+        Match { selector: self.selector, object, begins: self.begins }
+    }
+}
+
+/// What differs between two lists of selectors, both sorted.
+fn differences<'a>(before: &'a [SelectorId], now: &'a [SelectorId]) -> impl Iterator<Item = Difference> + 'a {
+    let only = |some: &'a [SelectorId], others: &'a [SelectorId], begins| {
+        let missing = some.iter().filter(move |selector| others.binary_search(selector).is_err());
+        missing.map(move |selector| Difference { selector: *selector, begins })
+    };
+    only(before, now, false).chain(only(now, before, true))
+}
+
 #[cfg(test)]
 impl LabelIndex {
     fn is_empty(&self) -> bool {
-        self.objects.is_empty()
+        self.kind_of.is_empty()
+            && self.kinds.iter().next().is_none()
+            && self.by_content.is_empty()
             && self.parents.is_empty()
             && self.population.is_empty()
             && self.selectors.iter().next().is_none()

@@ -1,17 +1,17 @@
-//! Parents, from which objects inherit labels.
+//! Parents, from which kinds of objects inherit labels.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::population::Population;
-use super::{Hasher, ObjectId};
+use super::{Hasher, KindId};
 use crate::model::calico::resources::Labels;
 use crate::resolve::calico::slots::Slots;
 
 /// A parent.
 pub(super) type ParentId = u32;
 
-/// Parents that exist or are named by an object.
+/// Parents that exist or are named by a kind of objects.
 #[derive(Debug, Default)]
 pub(super) struct Parents {
     parents: Slots<Parent>,
@@ -24,24 +24,22 @@ struct Parent {
     name: Arc<str>,
     /// `None` while no such parent exists.
     labels: Option<Arc<Labels>>,
-    children: BTreeSet<ObjectId>,
+    children: BTreeSet<KindId>,
 }
 
 impl Parents {
-    /// Whether these are the parents of these names.
-    pub(super) fn are(&self, ids: &[ParentId], names: &[String]) -> bool {
-        ids.len() == names.len() && ids.iter().zip(names).all(|(id, name)| *self.parents[*id].name == **name)
+    /// Their numbers. One that nobody has named yet gets its number now, and has to be adopted by someone.
+    pub(super) fn ids(&mut self, names: &[Arc<str>]) -> Arc<[ParentId]> {
+        names.iter().map(|name| self.id(name)).collect()
     }
 
-    pub(super) fn adopt(&mut self, child: ObjectId, names: &[String]) -> Vec<ParentId> {
-        let ids: Vec<ParentId> = names.iter().map(|name| self.id(name)).collect();
-        for id in &ids {
+    pub(super) fn adopt(&mut self, child: KindId, ids: &[ParentId]) {
+        for id in ids {
             self.parents[*id].children.insert(child);
         }
-        ids
     }
 
-    pub(super) fn abandon(&mut self, child: ObjectId, ids: &[ParentId]) {
+    pub(super) fn abandon(&mut self, child: KindId, ids: &[ParentId]) {
         for id in ids {
             // The list may name a parent twice.
             if self.parents.get(*id).is_some() {
@@ -57,8 +55,8 @@ impl Parents {
         name: &str,
         labels: Option<&Arc<Labels>>,
         hasher: &Hasher,
-    ) -> BTreeSet<ObjectId> {
-        let id = self.id(name);
+    ) -> BTreeSet<KindId> {
+        let id = self.id(&name.into());
         let parent = &mut self.parents[id];
         let changed = parent.labels.as_ref() != labels;
         let children = if changed { parent.children.clone() } else { BTreeSet::new() };
@@ -72,29 +70,29 @@ impl Parents {
         children
     }
 
-    pub(super) fn labels(&self, id: ParentId) -> impl Iterator<Item = (&String, &String)> {
+    pub(super) fn labels(&self, id: ParentId) -> impl Iterator<Item = (&str, &str)> {
         self.parents[id].labels.iter().flat_map(|labels| labels.iter())
     }
 
     pub(super) fn label(&self, id: ParentId, label: &str) -> Option<&str> {
-        self.parents[id].labels.as_ref()?.get(label).map(String::as_str)
+        self.parents[id].labels.as_ref()?.get(label)
     }
 
-    /// How many objects inherit something under this key; those with two such parents count twice.
+    /// How many kinds inherit something under this key; those with two such parents count twice.
     pub(super) fn count(&self, key: u64) -> usize {
         self.population.with(key).map(|id| self.parents[id].children.len()).sum()
     }
 
-    /// Those objects.
-    pub(super) fn children(&self, key: u64) -> impl Iterator<Item = ObjectId> {
+    /// Those kinds.
+    pub(super) fn children(&self, key: u64) -> impl Iterator<Item = KindId> {
         self.population.with(key).flat_map(|id| self.parents[id].children.iter().copied())
     }
 
-    fn id(&mut self, name: &str) -> ParentId {
+    fn id(&mut self, name: &Arc<str>) -> ParentId {
         if let Some(id) = self.ids.get(name) {
             return *id;
         }
-        let name: Arc<str> = name.into();
+        let name = Arc::clone(name);
         let parent = Parent { name: Arc::clone(&name), labels: None, children: BTreeSet::new() };
         let id = self.parents.insert(parent);
         self.ids.insert(name, id);

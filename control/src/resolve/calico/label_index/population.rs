@@ -1,11 +1,11 @@
-//! Objects by their own labels and values.
+//! Kinds of objects by their own labels and values.
 
 use std::collections::{BTreeSet, HashMap};
 
 use super::Hasher;
 use crate::model::calico::resources::Labels;
 
-/// Numbers of objects (or parents) by the keys of labels and of values that they carry.
+/// Numbers of kinds (or parents) by the keys of labels and of values that they carry.
 #[derive(Debug, Default)]
 pub(super) struct Population {
     carriers: HashMap<u64, BTreeSet<u32>>,

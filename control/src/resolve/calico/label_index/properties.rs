@@ -8,11 +8,14 @@ use super::*;
 
 #[derive(Clone, Debug)]
 enum Op {
-    Object(u32, Option<(Labels, Vec<String>)>),
+    Object(u32, Option<Own>),
     Parent(String, Option<Labels>),
     Acquire(&'static str),
     Release(usize),
 }
+
+/// Labels and parents of an object.
+type Own = (Labels, Vec<Arc<str>>);
 
 const SELECTORS: &[&str] = &[
     "all()",
@@ -32,12 +35,16 @@ const SELECTORS: &[&str] = &[
 ];
 
 fn any_labels() -> impl Strategy<Value = Labels> {
-    prop::collection::btree_map("[abc]", "x|y|z|xy", 0..3)
+    prop::collection::btree_map("[abc]", "x|y|z|xy", 0..3).prop_map(|labels| labels.into_iter().collect())
 }
 
 fn any_op() -> impl Strategy<Value = Op> {
     let parents = || prop::sample::select(vec!["p", "q", "r"]).prop_map(str::to_owned);
-    let object = (any_labels(), prop::collection::vec(parents(), 0..4));
+    let any_object = (any_labels(), prop::collection::vec(parents().prop_map(Arc::from), 0..4));
+    // Several have the same.
+    let usual = prop::sample::select(vec!["p", "q"]);
+    let usual = usual.prop_map(|parent| (Labels::from([("a", "x")]), vec![Arc::from(parent)]));
+    let object = prop_oneof![any_object, usual];
     prop_oneof![
         4 => (0u32..6, prop::option::weighted(0.8, object)).prop_map(|(id, object)| Op::Object(id, object)),
         2 => (parents(), prop::option::weighted(0.8, any_labels())).prop_map(|(name, labels)| Op::Parent(name, labels)),
@@ -49,14 +56,14 @@ fn any_op() -> impl Strategy<Value = Op> {
 /// What everybody can see is right.
 #[derive(Default)]
 struct Twin {
-    objects: BTreeMap<u32, (Labels, Vec<String>)>,
+    objects: BTreeMap<u32, Own>,
     parents: BTreeMap<String, Labels>,
 }
 
 impl Twin {
-    fn value<'a>(&'a self, (labels, parents): &'a (Labels, Vec<String>), label: &str) -> Option<&'a str> {
-        let inherited = || parents.iter().find_map(|parent| self.parents.get(parent)?.get(label));
-        labels.get(label).or_else(inherited).map(String::as_str)
+    fn value<'a>(&'a self, (labels, parents): &'a Own, label: &str) -> Option<&'a str> {
+        let inherited = || parents.iter().find_map(|parent| self.parents.get(&**parent)?.get(label));
+        labels.get(label).or_else(inherited)
     }
 
     fn matching(&self, selector: &Selector) -> BTreeSet<u32> {
@@ -93,7 +100,7 @@ proptest! {
                 Op::Acquire(text) => {
                     let selector = Selector::parse(text).unwrap();
                     let id = index.acquire(&selector);
-                    heard.insert(id, index.objects(id).clone());
+                    heard.insert(id, index.objects(id).collect());
                     held.push((selector, id));
                 }
                 Op::Release(nth) if nth < held.len() => {
@@ -112,11 +119,12 @@ proptest! {
             }
             for (selector, id) in &held {
                 let expected = twin.matching(selector);
-                prop_assert_eq!(index.objects(*id), &expected, "{}", selector);
+                prop_assert_eq!(&index.objects(*id).collect::<BTreeSet<_>>(), &expected, "{}", selector);
+                prop_assert_eq!(index.matches_any(*id), !expected.is_empty());
                 prop_assert_eq!(&heard[id], &expected, "{}", selector);
             }
             for id in twin.objects.keys() {
-                let expected: BTreeSet<_> = held.iter().map(|(_, s)| *s).filter(|s| index.objects(*s).contains(id)).collect();
+                let expected: BTreeSet<_> = held.iter().map(|(_, s)| *s).filter(|s| index.objects(*s).any(|object| object == *id)).collect();
                 prop_assert_eq!(index.selections(*id), expected.into_iter().collect::<Vec<_>>());
             }
         }

@@ -99,10 +99,22 @@ impl FlowKey {
     #[inline]
     pub fn with_icmp(mut self, kind: u8, code: u8, asked: Direction) -> Self {
         // An end that asks itself has but one direction.
-        let [a0, a1, b0, b1, _] = self.words;
-        let back = if asked == Direction::Reverse && (a0, a1) != (b0, b1) { FLAG_ASKED_BACK } else { 0 };
+        let back = if asked == Direction::Reverse && !self.of_one_address() { FLAG_ASKED_BACK } else { 0 };
         self.words[4] |= FLAG_ICMP | back | u64::from(kind) << 16 | u64::from(code) << 24;
         self
+    }
+
+    #[inline]
+    fn of_one_address(&self) -> bool {
+        let [a0, a1, b0, b1, _] = self.words;
+        (a0, a1) == (b0, b1)
+    }
+
+    /// Which way the connection was opened by a packet that runs in `direction` and answers what was sent before: the other
+    /// way round, but for an end that speaks to itself, which has but one direction.
+    pub fn opened_before(&self, direction: Direction) -> Direction {
+        let (source, destination) = self.ends(direction);
+        if source == destination { direction } else { direction.flip() }
     }
 
     /// Type and code of the question, if this is a connection of ICMP.
@@ -261,6 +273,17 @@ mod tests {
             let address = |x: u128| if v6 { IpAddr::from(x.to_be_bytes()) } else { IpAddr::from((x as u32).to_be_bytes()) };
             prop_assert_eq!(k.ends(d), ((address(a), p), (address(b), q)));
         }
+    }
+
+    #[test]
+    fn an_answer_was_asked_from_the_other_end_if_there_is_another() {
+        let opened = |to, port| {
+            let (key, direction) = FlowKey::v4(1, to, (3, port), 6, false);
+            (direction, key.opened_before(direction))
+        };
+        assert_eq!(opened(2, 3), (Direction::Forward, Direction::Reverse));
+        assert_eq!(opened(1, 2), (Direction::Reverse, Direction::Forward));
+        assert_eq!(opened(1, 3), (Direction::Forward, Direction::Forward));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use super::Context;
 use crate::flow::{Admission, Era, FlowId, Opening, Owner, Request, Side, State, Step, opening};
 use crate::net::Direction;
-use crate::packet::{Asked, Connection, Packet, Role, Source};
+use crate::packet::{Asked, Connection, Headers, Packet, Role, Source};
 use crate::spec::policy::Established;
 use crate::tables::Tables;
 use crate::verdict::{DropReason, Verdict};
@@ -210,8 +210,8 @@ fn remember(packet: &mut Packet, adjacency: u32, cx: &mut Context<'_>) -> Result
 
 /// Who has opened the connection, and how far it has come with this packet.
 fn first_state(packet: &Packet) -> (Direction, State) {
-    let direction = packet.headers.direction;
-    let origin = if packet.asked.contains(Asked::AS_IS) { direction } else { direction.flip() };
+    let Headers { key, direction, .. } = packet.headers;
+    let origin = if packet.asked.contains(Asked::AS_IS) { direction } else { key.opened_before(direction) };
     match opening(&packet.headers) {
         Opening::Opens(state) | Opening::Midstream(state) => (origin, state),
         // Judged again, and its entry was evicted in this batch: what is left of it is a connection under way.

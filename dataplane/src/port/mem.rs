@@ -21,6 +21,7 @@ pub struct Sent {
 #[derive(Debug, Default)]
 pub struct MemPort {
     caps: Caps,
+    gateways: bool,
     incoming: VecDeque<(Ingress, Offload, Vec<u8>)>,
     sent: Vec<Sent>,
     stats: PortStats,
@@ -30,6 +31,12 @@ impl MemPort {
     /// A port that takes what `caps` says.
     pub fn new(caps: Caps) -> Self {
         Self { caps, ..Self::default() }
+    }
+
+    /// The same as the way out of gateway interfaces.
+    #[must_use]
+    pub fn carrying_gateways(self) -> Self {
+        Self { gateways: true, ..self }
     }
 
     /// Puts a packet on the wire towards us.
@@ -46,6 +53,10 @@ impl MemPort {
 impl Port for MemPort {
     fn caps(&self) -> Caps {
         self.caps
+    }
+
+    fn carries_gateways(&self) -> bool {
+        self.gateways
     }
 
     fn receive(&mut self, pool: &mut FramePool, into: &mut Vec<Received>, limit: usize) {

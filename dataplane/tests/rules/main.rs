@@ -1,6 +1,7 @@
 //! The rules that a VTEP keeps on the wire, and what must not be possible to do to it: one test a rule, named after it.
 
 mod attacks;
+mod gateways;
 mod icmp;
 mod inner_frame;
 mod mtu;

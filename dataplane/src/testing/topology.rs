@@ -52,7 +52,7 @@ enum Part {
     Vteps,
     Routes,
     DirectSources,
-    /// Gateway interfaces; which routes lead there is among the routes.
+    /// Gateway interfaces, and the host endpoints that judge what passes them; which routes lead there is among the routes.
     Gateways,
     /// Sets; afterwards, any change of policy. Lists come with their endpoints.
     Policy,
@@ -80,7 +80,10 @@ impl Part {
             Self::Vteps => spec.vteps = vteps(e).into(),
             Self::Routes => spec.routes = routes(e).into(),
             Self::DirectSources => spec.direct_sources = direct_sources(e).into(),
-            Self::Gateways => spec.gateways = gateways(e),
+            Self::Gateways => {
+                spec.gateways = gateways(e);
+                spec.host_endpoints = policies::host_endpoints(e);
+            }
             Self::Policy if spec.sets.is_empty() => spec.sets = policies::sets(e),
             Self::Policy => policies::change(spec, e),
         }

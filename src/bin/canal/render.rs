@@ -226,8 +226,10 @@ fn show_routes(routes: &[RouteView]) -> String {
 fn show_gateways(gateways: &[GatewayView]) -> String {
     let rows = |gateway: &GatewayView| {
         let state = if gateway.ifindex.is_some() { gateway.mtu.to_string() } else { "missing".to_owned() };
+        // Unlike workloads, hosts behind gateways are denied nothing where there is no policy.
+        let policies = |names: &[String]| if names.is_empty() { "-".to_owned() } else { abridged(names) };
         let policy = gateway.host_endpoint.as_ref().map(|name| {
-            format!("{name} in {} out {}", abridged(&gateway.ingress), abridged(&gateway.egress))
+            format!("{name} in {} out {}", policies(&gateway.ingress), policies(&gateway.egress))
         });
         let (name, policy) = (gateway.name.clone(), optional(policy));
         let row = |prefix: &str, hops: String, announced: &str| {

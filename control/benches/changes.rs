@@ -221,7 +221,7 @@ impl Node {
             settings: Settings::default(),
             felix: &self.felix,
         };
-        self.resolver.resolve(&self.state, &facts, Policy::Enforced(self.graph.resolution())).spec
+        self.resolver.resolve(&self.state, &facts, self.graph.resolution(), Policy::Enforced).spec
     }
 
     /// Median, 99th percentile and worst of changes one after the other, and the medians of their steps.

@@ -44,6 +44,8 @@ pub struct Status {
     pub policy: Option<PolicyStatus>,
     /// What there is of Calico's resources.
     pub cluster: ClusterStatus,
+    /// What they say of a network of Calico's own.
+    pub calico_network: CalicoNetworkStatus,
     /// What publishing has taken.
     pub applied: ApplyStatus,
     /// New pods may come: the lease is ours, tables are published, packets are steered. Being degraded is no hindrance.
@@ -188,6 +190,22 @@ pub struct ClusterStatus {
     pub profiles: usize,
     /// Tiers.
     pub tiers: usize,
+}
+
+/// What Calico's resources, those of all nodes, say of a network of its own. It is resolved and compiled; packets go as
+/// flannel's network says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CalicoNetworkStatus {
+    /// IP pools whose packets Calico would carry in VXLAN.
+    pub vxlan_pools: usize,
+    /// IP pools whose packets Calico would carry as IP in IP.
+    pub ipip_pools: usize,
+    /// Blocks of addresses that Calico's IPAM has given to nodes, of any pool.
+    pub blocks: usize,
+    /// Nodes with the address of a VXLAN tunnel.
+    pub vxlan_nodes: usize,
+    /// Nodes with the address of an IP-in-IP tunnel.
+    pub ipip_nodes: usize,
 }
 
 /// What it has taken to put changes in force: tables compiled and published, device and steering brought up to date.

@@ -8,6 +8,8 @@ use serde_json::Value;
 
 #[path = "calico_graph_conformance/calc_graph.rs"]
 mod calc_graph;
+#[path = "calico_graph_conformance/compiled.rs"]
+mod compiled;
 #[path = "calico_graph_conformance/etcd.rs"]
 mod etcd;
 #[path = "etcd_server/mod.rs"]

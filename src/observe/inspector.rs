@@ -25,7 +25,7 @@ use super::protocol::{
     DatastoreView, FlowView, LATE_WORKERS, LeaseView, MAX_FLOWS, MAX_PATIENCE_MS, PolicyView, PortView,
     ReasonView, Reply, Request, Response, StatusView, WorkerView, XdpView,
 };
-use super::{policy_views, views};
+use super::{calico_views, policy_views, views};
 use crate::ports::{Chosen, ChosenPort, TakenOver, UnderlayPort};
 use crate::record_queue::Told;
 use crate::trace::Tracer;
@@ -106,6 +106,8 @@ impl Inspector {
             }
             Request::Vteps => Reply::Vteps(views::vteps(&self.spec(), &self.tables(), coarse_ms())),
             Request::Fdb => Reply::Fdb(views::fdb(&self.spec(), &self.device)),
+            Request::CalicoRoutes => Reply::CalicoRoutes(calico_views::routes(&self.tables().calico)),
+            Request::CalicoVteps => Reply::CalicoVteps(calico_views::vteps(&self.tables().calico)),
             Request::Flows { limit, endpoint, protocol } => {
                 let filter = FlowFilter::new(&self.spec(), endpoint.as_deref(), protocol.as_deref());
                 match self.flows(limit.min(MAX_FLOWS), filter).await {
@@ -362,6 +364,7 @@ fn control_view(control: &Status, seen: impl Iterator<Item = (u32, u64)>, now: M
         datastore,
         lease: lease(control),
         policy: control.policy.map(policy),
+        calico_network: calico_views::network(control.calico_network),
         complaints,
         complaints_total: control.complaints_total,
         ..StatusView::default()

@@ -1,11 +1,12 @@
 //! What can be seen of a running daemon: the admin socket, metrics, health.
 //!
-//! In reading order: [`protocol`] is what the admin socket speaks and what everything else is made of, [`views`] and [`policy_views`]
-//! make it from the dataplane's own types with [`names`] for people, [`admin`] serves it, [`inspector`] answers it (with
+//! In reading order: [`protocol`] is what the admin socket speaks and what everything else is made of, [`views`], [`policy_views`] and
+//! [`calico_views`] make it from the dataplane's own types with [`names`] for people, [`admin`] serves it, [`inspector`] answers it (with
 //! [`enforced`], which waits, [`flow_filter`], and the [`journal`] of what policy has to tell), [`client`] asks for it,
 //! [`metrics`] and [`felix_metrics`] ([`exposition`]: how they are written) and [`health`] say the same over HTTP, [`http`] keeps their connections short.
 
 pub mod admin;
+pub mod calico_views;
 pub mod client;
 pub mod enforced;
 pub mod exposition;

@@ -10,10 +10,12 @@ use serde::{Deserialize, Serialize};
 use crate::trace::question::Question;
 use crate::trace::report::Report;
 
+mod calico;
 mod policy;
 mod status;
 mod worker;
 
+pub use calico::{CalicoNetworkView, CalicoRouteView, CalicoVtepView};
 pub use policy::{
     DeciderView, IpSetView, PolicyView, RecordView, RuleSetView, RuleView, RulingView, VerdictsView,
 };
@@ -60,6 +62,10 @@ pub enum Request {
     Vteps,
     /// Inner Ethernet address to outer address, as `bridge fdb` would say it.
     Fdb,
+    /// Where Calico's own resources say that destinations are. Nothing is forwarded by it.
+    CalicoRoutes,
+    /// The ends of Calico's own VXLAN tunnels. None is used.
+    CalicoVteps,
     /// Flow table entries.
     Flows {
         /// At most so many of all workers together, up to [`MAX_FLOWS`].
@@ -125,6 +131,8 @@ pub enum Reply {
     Gateways(Vec<GatewayView>),
     Vteps(Vec<VtepView>),
     Fdb(Vec<FdbView>),
+    CalicoRoutes(Vec<CalicoRouteView>),
+    CalicoVteps(Vec<CalicoVtepView>),
     Flows(Vec<FlowView>),
     Denied(Vec<RecordView>),
     Drops(Vec<DropView>),
@@ -372,7 +380,7 @@ pub struct SettingView {
     pub value: String,
     /// By whom: `default`, `FelixConfiguration default`, `FelixConfiguration node.…`, the name of a variable, or a flag.
     pub source: String,
-    /// `obeyed`, `invalid` (the default is obeyed) or `meaningless` (there is nothing here that it is about).
+    /// `obeyed`, `prepared` (it is in the tables, and nothing goes by it yet), `invalid` (the default is obeyed) or `meaningless` (there is nothing here that it is about).
     pub effect: String,
     /// Why it is not obeyed.
     pub why: Option<String>,

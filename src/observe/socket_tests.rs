@@ -135,6 +135,8 @@ async fn every_question_is_answered_by_its_own_kind() {
             Request::Routes,
             Request::Vteps,
             Request::Fdb,
+            Request::CalicoRoutes,
+            Request::CalicoVteps,
             flows("pod1"),
             Request::Denied { limit: 5, after: 0 },
             Request::Drops,
@@ -169,6 +171,8 @@ async fn every_question_is_answered_by_its_own_kind() {
             "routes",
             "vteps",
             "fdb",
+            "calico_routes",
+            "calico_vteps",
             "flows",
             "denied",
             "drops",
@@ -181,9 +185,9 @@ async fn every_question_is_answered_by_its_own_kind() {
     );
     let Reply::Endpoints(endpoints) = &answers[1] else { panic!() };
     assert_eq!(endpoints.len(), 3);
-    let Reply::Status(status) = &answers[13] else { panic!() };
+    let Reply::Status(status) = &answers[15] else { panic!() };
     assert!(status.ready && status.node == "node1", "{status:?}");
-    let Reply::Trace(report) = &answers[15] else { panic!() };
+    let Reply::Trace(report) = &answers[17] else { panic!() };
     assert_eq!(report.generation, 3);
     for refusal in refusals {
         let Err(ClientError::Refused(why)) = refusal else { panic!("{refusal:?}") };

@@ -1,14 +1,15 @@
 //! Calico's resources in force, followed change by change.
 
 use std::collections::BTreeSet;
-use std::sync::LazyLock;
 
 use crate::model::calico::decode::Key;
+use crate::model::calico::kind::Kind;
+use crate::model::calico::resources::{EncapMode, IpPool, Node};
 use crate::resolve::Policy;
 use crate::resolve::calico::routes::RouteSource;
 use crate::resolve::calico::{CalicoGraph, Resolution, change_of, in_use, sync};
-use crate::state::State;
-use crate::status::{ClusterStatus, PolicyStatus};
+use crate::state::{Calico, State};
+use crate::status::{CalicoNetworkStatus, ClusterStatus, PolicyStatus};
 
 /// Whether policy is enforced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -68,10 +69,8 @@ pub(super) struct CalicoFollower {
     behind: bool,
     /// What there was when it was last looked at.
     cluster: ClusterStatus,
+    network: CalicoNetworkStatus,
 }
-
-/// What there is to say about workloads before anything has been taken in.
-static NOTHING: LazyLock<Resolution> = LazyLock::new(Resolution::default);
 
 impl CalicoFollower {
     pub(super) fn new(nodename: &str, mode: PolicyMode) -> Self {
@@ -83,6 +82,7 @@ impl CalicoFollower {
             fed: false,
             behind: true,
             cluster: ClusterStatus::default(),
+            network: CalicoNetworkStatus::default(),
         }
     }
 
@@ -105,9 +105,14 @@ impl CalicoFollower {
         }
         if std::mem::take(&mut self.behind) || altered.everything {
             sync(&mut self.graph, calico);
+            self.network = network_status(calico);
         } else {
-            let known = altered.keys.iter().filter_map(|key| Key::parse(key).ok());
-            known.filter_map(|key| change_of(calico, &key)).for_each(|change| self.graph.apply(change));
+            let known: Vec<Key> = altered.keys.iter().filter_map(|key| Key::parse(key).ok()).collect();
+            let changes = known.iter().filter_map(|key| change_of(calico, key));
+            changes.for_each(|change| self.graph.apply(change));
+            if known.iter().any(is_about_network) {
+                self.network = network_status(calico);
+            }
         }
         self.graph.flush();
         let (before, first) = (self.enforced, !std::mem::replace(&mut self.fed, true));
@@ -118,18 +123,23 @@ impl CalicoFollower {
         true
     }
 
+    /// What Calico's resources mean. Before anything has been taken in there are none.
+    pub(super) const fn resolution(&self) -> &Resolution {
+        self.graph.resolution()
+    }
+
     /// Without a complete picture nothing passes.
-    pub(super) fn policy(&self) -> Policy<'_> {
-        match (self.mode, self.fed) {
-            (PolicyMode::Off, _) => Policy::Open,
-            (_, false) => Policy::Enforced(&NOTHING),
-            (_, true) if self.enforced => Policy::Enforced(self.graph.resolution()),
-            (_, true) => Policy::Open,
-        }
+    pub(super) fn policy(&self) -> Policy {
+        let open = self.fed && !self.enforced;
+        if self.mode == PolicyMode::Off || open { Policy::Open } else { Policy::Enforced }
     }
 
     pub(super) fn cluster(&self) -> ClusterStatus {
         self.cluster
+    }
+
+    pub(super) fn network(&self) -> CalicoNetworkStatus {
+        self.network
     }
 
     pub(super) fn status(&self) -> PolicyStatus {
@@ -143,5 +153,28 @@ impl CalicoFollower {
             profiles: resolution.active_profiles.len(),
             sets: resolution.sets.len(),
         }
+    }
+}
+
+/// Whether it is one of the resources that Calico's routes come from, besides workloads.
+fn is_about_network(key: &Key) -> bool {
+    match key {
+        Key::Block(_) => true,
+        Key::Resource(resource) => matches!(resource.kind, Some(Kind::IpPool | Kind::Node)),
+    }
+}
+
+fn network_status(calico: &Calico) -> CalicoNetworkStatus {
+    let pools = |mode: fn(&IpPool) -> EncapMode| {
+        calico.pools().values().filter(|pool| mode(pool) != EncapMode::Never).count()
+    };
+    let nodes =
+        |has_tunnel: fn(&Node) -> bool| calico.nodes().values().filter(|node| has_tunnel(node)).count();
+    CalicoNetworkStatus {
+        vxlan_pools: pools(|pool| pool.vxlan),
+        ipip_pools: pools(|pool| pool.ipip),
+        blocks: calico.blocks().len(),
+        vxlan_nodes: nodes(|node| node.vxlan_v4.or(node.vxlan_v6).is_some()),
+        ipip_nodes: nodes(|node| node.ipip_v4.is_some()),
     }
 }

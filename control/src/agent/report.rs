@@ -77,6 +77,7 @@ impl Running {
             announcements: self.announcing.status(),
             policy: self.published.is_some().then(|| self.calico.status()),
             cluster: self.calico.cluster(),
+            calico_network: self.calico.network(),
             applied: self.applied,
             ready: self.published.is_some() && !taken && self.steering.underlay_works && self.device_worked,
             degraded,

@@ -409,8 +409,9 @@ impl Running {
         let options = &self.agent.options;
         let felix = &self.felix.config().values;
         let facts = self.joined.facts(&self.external, &view, &on_link, options, felix);
+        let (resolution, policy) = (self.calico.resolution(), self.calico.policy());
         let Resolved { spec, complaints, gateway_trouble, superseded } =
-            self.resolver.resolve(state, &facts, self.calico.policy());
+            self.resolver.resolve(state, &facts, resolution, policy);
         let (wanted, plan) = (desired(&facts, &spec), edge_plan(&facts, &spec));
         let own = self.joined.duplicate.iter().cloned();
         self.complaints = own.chain(self.felix.config().complaints()).chain(complaints).collect();

@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 use parameters::PARAMETERS;
 
 pub use source::{Given, Local, Source};
-pub use values::{Severity, Values};
+pub use values::{CalicoVxlan, Severity, Values};
 
 use crate::model::calico::kind::Kind;
 use crate::model::calico::v1::config::{FIELDS, Scope};
@@ -31,6 +31,8 @@ use crate::state::{Calico, Complaint};
 pub enum Effect {
     /// It is obeyed.
     Obeyed,
+    /// It is in the tables, and nothing goes by what it is about; why not.
+    Prepared(&'static str),
     /// It makes no sense, and the default is obeyed; what would do.
     Invalid(&'static str),
     /// There is nothing here that it could be about; why not.
@@ -69,7 +71,7 @@ impl Config {
             let found = source::find(local, node, calico, parameter.name);
             let (source, value) = found.unwrap_or_else(|| (Source::Default, parameter.default.to_owned()));
             let effect = match (parameter.take)(&mut values, &value) {
-                Ok(()) => Effect::Obeyed,
+                Ok(()) => parameter.idle.map_or(Effect::Obeyed, Effect::Prepared),
                 Err(expected) => Effect::Invalid(expected),
             };
             settings.push(Setting { name: parameter.name.to_owned(), value, source, effect });

@@ -12,6 +12,8 @@ pub(super) struct Parameter {
     pub(super) default: &'static str,
     /// Takes a value in. One that makes no sense changes nothing.
     pub(super) take: fn(&mut Values, &str) -> Parsed<()>,
+    /// Why it comes to nothing although it is taken in.
+    pub(super) idle: Option<&'static str>,
 }
 
 const fn parameter(
@@ -19,8 +21,17 @@ const fn parameter(
     default: &'static str,
     take: fn(&mut Values, &str) -> Parsed<()>,
 ) -> Parameter {
-    Parameter { name, default, take }
+    Parameter { name, default, take, idle: None }
 }
+
+impl Parameter {
+    const fn idle(self, why: &'static str) -> Self {
+        Self { idle: Some(why), ..self }
+    }
+}
+
+const NO_HOST_ENDPOINTS: &str = "host endpoints are compiled and not enforced";
+const NO_CALICO_VXLAN: &str = "Calico's tunnels are compiled and not used; the overlay is flannel's network";
 
 /// What Felix leaves open into a host: its control plane, and the way to repair what was closed.
 pub(super) const INBOUND: &str =
@@ -31,12 +42,16 @@ pub(super) const OUTBOUND: &str =
     "udp:53,udp:67,tcp:179,tcp:2379,tcp:2380,tcp:5473,tcp:6443,tcp:6666,tcp:6667";
 
 #[rustfmt::skip]
-pub(super) const PARAMETERS: [Parameter; 18] = [
+pub(super) const PARAMETERS: [Parameter; 22] = [
     parameter("DefaultEndpointToHostAction", "Accept", |v, t| { v.endpoint_to_host = parse::to_host(t)?; Ok(()) }),
     parameter("AllowVXLANPacketsFromWorkloads", "false", |v, t| { v.vxlan_from_workloads = parse::switch(t)?; Ok(()) }),
     parameter("AllowIPIPPacketsFromWorkloads", "false", |v, t| { v.ipip_from_workloads = parse::switch(t)?; Ok(()) }),
-    parameter("FailsafeInboundHostPorts", INBOUND, |v, t| { v.failsafes.inbound = parse::failsafes(t)?; Ok(()) }),
-    parameter("FailsafeOutboundHostPorts", OUTBOUND, |v, t| { v.failsafes.outbound = parse::failsafes(t)?; Ok(()) }),
+    parameter("FailsafeInboundHostPorts", INBOUND, |v, t| { v.failsafes.inbound = parse::failsafes(t)?; Ok(()) }).idle(NO_HOST_ENDPOINTS),
+    parameter("FailsafeOutboundHostPorts", OUTBOUND, |v, t| { v.failsafes.outbound = parse::failsafes(t)?; Ok(()) }).idle(NO_HOST_ENDPOINTS),
+    parameter("VXLANPort", "4789", |v, t| { v.vxlan.port = parse::port(t)?; Ok(()) }).idle(NO_CALICO_VXLAN),
+    parameter("VXLANVNI", "4096", |v, t| { v.vxlan.vni = parse::vni(t)?; Ok(()) }).idle(NO_CALICO_VXLAN),
+    parameter("VXLANMTU", "0", |v, t| { v.vxlan.mtu = parse::mtu(t)?; Ok(()) }).idle(NO_CALICO_VXLAN),
+    parameter("VXLANMTUV6", "0", |v, t| { v.vxlan.mtu_v6 = parse::mtu(t)?; Ok(()) }).idle(NO_CALICO_VXLAN),
     parameter("InterfacePrefix", "", |v, t| { v.interface_prefixes = parse::prefixes(t)?; Ok(()) }),
     parameter("LogSeverityScreen", "Info", |v, t| { v.severity = parse::severity(t)?; Ok(()) }),
     parameter("PrometheusMetricsEnabled", "false", |v, t| { v.metrics_enabled = parse::switch(t)?; Ok(()) }),

@@ -1,8 +1,10 @@
 //! Values as Felix reads them. `none` stands for nothing: an empty list, zero, no.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU16;
 use std::time::Duration;
 
+use canal_dataplane::net::Vni;
 use canal_dataplane::spec::policy::{EndpointToHost, Failsafe};
 use ipnetwork::IpNetwork;
 
@@ -64,6 +66,18 @@ pub(super) fn seconds(text: &str) -> Parsed<Duration> {
 
 pub(super) fn port(text: &str) -> Parsed<u16> {
     text.trim().parse().ok().filter(|port| *port != 0).ok_or("a port between 1 and 65535")
+}
+
+pub(super) fn vni(text: &str) -> Parsed<Vni> {
+    text.trim().parse().ok().and_then(Vni::new).ok_or("a number of 24 bits")
+}
+
+/// Nothing = what the interface below leaves.
+pub(super) fn mtu(text: &str) -> Parsed<Option<NonZeroU16>> {
+    if is_none(text) {
+        return Ok(None);
+    }
+    text.trim().parse().map(NonZeroU16::new).map_err(|_| "a number of bytes up to 65535")
 }
 
 /// Where to listen. Nothing = at every IPv4 address.

@@ -1,7 +1,9 @@
 //! Who is heard, and what comes of it.
 
+use std::num::NonZeroU16;
 use std::time::Duration;
 
+use canal_dataplane::net::Vni;
 use canal_dataplane::spec::policy::{EndpointToHost, Failsafe, Failsafes};
 
 use super::*;
@@ -82,8 +84,20 @@ fn the_last_word_is_the_nearest() {
 fn nothing_said_means_the_defaults_all_of_which_make_sense() {
     let config = config(&Local::default(), &[]);
     assert_eq!(config.values, Values::default());
-    let odd: Vec<_> = config.settings.iter().filter(|setting| setting.effect != Effect::Obeyed).collect();
+    let sound = |setting: &&Setting| matches!(setting.effect, Effect::Obeyed | Effect::Prepared(_));
+    let odd: Vec<_> = config.settings.iter().filter(|setting| !sound(setting)).collect();
     assert_eq!(odd, Vec::<&Setting>::new());
+    let prepared = |setting: &&Setting| matches!(setting.effect, Effect::Prepared(_));
+    let prepared = config.settings.iter().filter(prepared).map(|setting| setting.name.as_str());
+    let expected = [
+        "FailsafeInboundHostPorts",
+        "FailsafeOutboundHostPorts",
+        "VXLANMTU",
+        "VXLANMTUV6",
+        "VXLANPort",
+        "VXLANVNI",
+    ];
+    assert_eq!(prepared.collect::<Vec<_>>(), expected);
     assert!(config.settings.is_sorted_by_key(|setting| &setting.name));
     let Failsafes { inbound, outbound } = &config.values.failsafes;
     assert_eq!((inbound.len(), outbound.len()), (9, 9));
@@ -100,7 +114,8 @@ fn every_setting_is_obeyed_as_a_resource_and_as_a_variable_says_it() {
         "interfacePrefix":"cali,tap","logSeverityScreen":"Warning","prometheusMetricsEnabled":true,
         "prometheusMetricsHost":"127.0.0.1","prometheusMetricsPort":9191,"healthEnabled":true,"healthHost":"::1",
         "healthPort":9199,"reportingInterval":"0s","reportingTTL":"1m30.5s","endpointReportingEnabled":true,
-        "endpointReportingDelay":"250ms","openstackRegion":"europe"}"#;
+        "endpointReportingDelay":"250ms","openstackRegion":"europe","vxlanPort":4790,"vxlanVNI":77,"vxlanMTU":1400,
+        "vxlanMTUV6":1380}"#;
     let values = config(&Local::default(), &[("default", spec)]).values;
     let expected = Values {
         endpoint_to_host: EndpointToHost::Drop,
@@ -112,6 +127,12 @@ fn every_setting_is_obeyed_as_a_resource_and_as_a_variable_says_it() {
                 Failsafe { protocol: 6, port: 22, net: "fd00::/8".parse().ok() },
                 Failsafe { protocol: 17, port: 53, net: "10.0.0.0/8".parse().ok() },
             ],
+        },
+        vxlan: CalicoVxlan {
+            port: 4790,
+            vni: Vni::new(77).unwrap(),
+            mtu: NonZeroU16::new(1400),
+            mtu_v6: NonZeroU16::new(1380),
         },
         interface_prefixes: vec!["cali".into(), "tap".into()],
         severity: Severity::Warning,

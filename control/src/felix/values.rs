@@ -1,7 +1,9 @@
 //! What the settings mean.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
 
+use canal_dataplane::net::Vni;
 use canal_dataplane::spec::Settings;
 use canal_dataplane::spec::policy::{EndpointToHost, Failsafes};
 
@@ -20,6 +22,19 @@ pub enum Severity {
     Trace,
 }
 
+/// Calico's own VXLAN tunnels: `VXLANPort`, `VXLANVNI`, `VXLANMTU`, `VXLANMTUV6`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CalicoVxlan {
+    /// UDP destination port.
+    pub port: u16,
+    /// The overlay.
+    pub vni: Vni,
+    /// Largest inner IP packet over IPv4, bytes; `None` = what the interface below leaves.
+    pub mtu: Option<NonZeroU16>,
+    /// The same over IPv6.
+    pub mtu_v6: Option<NonZeroU16>,
+}
+
 /// What is obeyed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Values {
@@ -31,6 +46,8 @@ pub struct Values {
     pub ipip_from_workloads: bool,
     /// `FailsafeInboundHostPorts`, `FailsafeOutboundHostPorts`.
     pub failsafes: Failsafes,
+    /// Of the tunnels that Calico would have.
+    pub vxlan: CalicoVxlan,
     /// `InterfacePrefix`: beginnings of the names that workloads' interfaces have. Empty = any name will do.
     pub interface_prefixes: Vec<String>,
     /// `LogSeverityScreen`.
@@ -54,6 +71,7 @@ impl Default for Values {
             vxlan_from_workloads: false,
             ipip_from_workloads: false,
             failsafes: Failsafes::default(),
+            vxlan: CalicoVxlan { port: 4789, vni: Vni::CALICO, mtu: None, mtu_v6: None },
             interface_prefixes: Vec::new(),
             severity: Severity::Info,
             metrics_enabled: false,

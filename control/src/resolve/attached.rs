@@ -7,7 +7,7 @@ use std::sync::Arc;
 use canal_dataplane::spec::policy::EndpointPolicy;
 use canal_dataplane::spec::{Endpoint, Shared};
 
-use super::{NodeFacts, Policy, endpoints};
+use super::{NodeFacts, endpoints};
 use crate::host::{External, HostView};
 use crate::model::calico::{WorkloadEndpoint, WorkloadKey};
 use crate::state::{Complaint, State};
@@ -46,18 +46,14 @@ pub(super) struct Taken<'a> {
     pub(super) peers: &'a Shared<BTreeSet<IpAddr>>,
 }
 
-fn policies(policy: Policy<'_>) -> Option<&Shared<BTreeMap<WorkloadKey, EndpointPolicy>>> {
-    match policy {
-        Policy::Open => None,
-        Policy::Enforced(resolution) => Some(&resolution.workloads),
-    }
-}
+/// Of all workloads; `None` = everything is allowed.
+type Policies<'a> = Option<&'a Shared<BTreeMap<WorkloadKey, EndpointPolicy>>>;
 
 impl Origin {
-    fn of(state: &State, node: &NodeFacts<'_>, policy: Policy<'_>, taken: Taken<'_>) -> Self {
+    fn of(state: &State, node: &NodeFacts<'_>, policies: Policies<'_>, taken: Taken<'_>) -> Self {
         Self {
             local: Arc::clone(state.local()),
-            policies: policies(policy).cloned(),
+            policies: policies.cloned(),
             host: Arc::clone(node.host),
             external: node.external.clone(),
             device: node.device.to_owned(),
@@ -69,10 +65,10 @@ impl Origin {
     }
 
     /// The host and the datastore's documents are compared by where they are in memory: both are copied when they change.
-    fn is(&self, state: &State, node: &NodeFacts<'_>, policy: Policy<'_>, taken: Taken<'_>) -> bool {
+    fn is(&self, state: &State, node: &NodeFacts<'_>, policies: Policies<'_>, taken: Taken<'_>) -> bool {
         Arc::ptr_eq(&self.local, state.local())
             && Arc::ptr_eq(&self.host, node.host)
-            && self.policies.as_ref() == policies(policy)
+            && self.policies.as_ref() == policies
             && self.peers == *taken.peers
             && self.host_addresses == *taken.host_addresses
             && self.external == *node.external
@@ -88,15 +84,16 @@ impl Attached {
         last: &'a mut Option<Self>,
         state: &State,
         node: &NodeFacts<'_>,
-        policy: Policy<'_>,
+        policies: Policies<'_>,
         taken: Taken<'_>,
     ) -> &'a Self {
-        let kept = last.take().filter(|attached| attached.from.is(state, node, policy, taken));
+        let kept = last.take().filter(|attached| attached.from.is(state, node, policies, taken));
         last.insert(kept.unwrap_or_else(|| {
             let mut complaints = Vec::new();
             let (host_addresses, peers) = (taken.host_addresses, taken.peers);
-            let endpoints = endpoints::endpoints(state, node, policy, host_addresses, peers, &mut complaints);
-            Self { from: Origin::of(state, node, policy, taken), endpoints: endpoints.into(), complaints }
+            let each = policies.map(|policies| &**policies);
+            let endpoints = endpoints::endpoints(state, node, each, host_addresses, peers, &mut complaints);
+            Self { from: Origin::of(state, node, policies, taken), endpoints: endpoints.into(), complaints }
         }))
     }
 }

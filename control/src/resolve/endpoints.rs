@@ -8,16 +8,17 @@ use canal_dataplane::spec::Endpoint;
 use canal_dataplane::spec::policy::EndpointPolicy;
 use ipnetwork::IpNetwork;
 
-use super::{NodeFacts, Policy, saturate};
+use super::{NodeFacts, saturate};
 use crate::host::view::Link;
 use crate::model::calico::{WorkloadEndpoint, WorkloadKey};
 use crate::state::{Complaint, State};
 
-/// Our endpoints, sorted by name. One whose interface or addresses are somebody else's keeps the rest.
+/// Our endpoints, sorted by name. One whose interface or addresses are somebody else's keeps the rest. Without `policy`
+/// everything is allowed; whoever is not in it is denied everything.
 pub(super) fn endpoints(
     state: &State,
     node: &NodeFacts<'_>,
-    policy: Policy<'_>,
+    policy: Option<&BTreeMap<WorkloadKey, EndpointPolicy>>,
     host_addresses: &BTreeSet<IpAddr>,
     peers: &BTreeSet<IpAddr>,
     complaints: &mut Vec<Complaint>,
@@ -44,7 +45,7 @@ static CLOSED: LazyLock<EndpointPolicy> = LazyLock::new(EndpointPolicy::default)
 
 struct Attach<'a, 'b> {
     node: &'a NodeFacts<'a>,
-    policy: Policy<'a>,
+    policy: Option<&'a BTreeMap<WorkloadKey, EndpointPolicy>>,
     host_addresses: &'a BTreeSet<IpAddr>,
     peers: &'a BTreeSet<IpAddr>,
     interfaces: BTreeMap<&'b str, &'b WorkloadKey>,
@@ -82,8 +83,8 @@ impl<'b> Attach<'_, 'b> {
 
     fn policy(&self, key: &WorkloadKey) -> EndpointPolicy {
         match self.policy {
-            Policy::Open => OPEN.clone(),
-            Policy::Enforced(resolution) => resolution.workloads.get(key).unwrap_or(&CLOSED).clone(),
+            None => OPEN.clone(),
+            Some(policy) => policy.get(key).unwrap_or(&CLOSED).clone(),
         }
     }
 

@@ -4,7 +4,7 @@
 //!  State ─────► claims ──► peers ──► vteps, routes ─┐
 //!  NodeFacts ─►   who holds which addresses         ├──► NodeSpec ──► tables
 //!   │     └────► endpoints, host_endpoints, gateways ┤       └───────► Desired (canal0), EdgePlan
-//!   └──► calico (policy, change by change) ─────────┘
+//!   └──► calico (change by change) ─► calico_network ┘
 //! ```
 //! The same values give the same result, in whatever order they were learnt. Where two values contradict each other
 //! one wins by a rule that every node applies alike, the other one's addresses are dropped rather than guessed, and
@@ -12,6 +12,7 @@
 
 mod attached;
 pub mod calico;
+mod calico_network;
 mod claims;
 mod endpoints;
 mod gateways;
@@ -71,12 +72,12 @@ pub struct NodeFacts<'a> {
 }
 
 /// What may pass between workloads.
-#[derive(Clone, Copy, Debug)]
-pub enum Policy<'a> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
     /// Everything.
     Open,
     /// What Calico's resources say. A workload that they have no word about is denied everything.
-    Enforced(&'a calico::Resolution),
+    Enforced,
 }
 
 /// The outcome.
@@ -151,9 +152,14 @@ pub fn pod_mtu(config: &NetworkConfig, backend: &Backend, interface_mtu: u32) ->
     overlay_mtu(backend, interface_mtu, family)
 }
 
-/// Everything the dataplane shall do on this node.
-pub fn resolve(state: &State, node: &NodeFacts<'_>, policy: Policy<'_>) -> Resolved {
-    Resolver::default().resolve(state, node, policy)
+/// Everything the dataplane shall do on this node. `resolution` is what Calico's resources mean, be it enforced or not.
+pub fn resolve(
+    state: &State,
+    node: &NodeFacts<'_>,
+    resolution: &calico::Resolution,
+    policy: Policy,
+) -> Resolved {
+    Resolver::default().resolve(state, node, resolution, policy)
 }
 
 /// [`resolve`] again and again: what has not changed since the last time is not worked out anew, and is the same in memory.
@@ -165,18 +171,25 @@ pub struct Resolver {
 
 impl Resolver {
     /// As [`resolve`].
-    pub fn resolve(&mut self, state: &State, node: &NodeFacts<'_>, policy: Policy<'_>) -> Resolved {
+    pub fn resolve(
+        &mut self,
+        state: &State,
+        node: &NodeFacts<'_>,
+        resolution: &calico::Resolution,
+        policy: Policy,
+    ) -> Resolved {
         let mut complaints: Vec<Complaint> = state.complaints().cloned().collect();
         let host_addresses = node.host_addresses();
 
         let peers = Known::refreshed(&mut self.peers, state, node, &host_addresses);
         complaints.extend_from_slice(&peers.complaints);
         let taken = Taken { host_addresses: &host_addresses, peers: &peers.addresses };
-        let workloads = Attached::refreshed(&mut self.workloads, state, node, policy, taken);
+        let policies = (policy == Policy::Enforced).then_some(&resolution.workloads);
+        let workloads = Attached::refreshed(&mut self.workloads, state, node, policies, taken);
         complaints.extend_from_slice(&workloads.complaints);
         let (sets, host_endpoints) = match policy {
             Policy::Open => (Vec::new(), Vec::new()),
-            Policy::Enforced(resolution) => {
+            Policy::Enforced => {
                 complaints.extend(resolution.complaints());
                 let hosts = host_endpoints::host_endpoints(resolution, node, &mut complaints);
                 (resolution.sets.values().cloned().collect(), hosts)
@@ -211,6 +224,7 @@ impl Resolver {
                 false => node.felix.failsafes.clone(),
             },
             host_endpoints,
+            calico: calico_network::calico_network(resolution, state.nodename(), node),
         };
         complaints.sort_unstable();
         complaints.dedup();

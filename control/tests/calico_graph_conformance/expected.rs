@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use canal_control::model::calico::WorkloadKey;
 use canal_control::resolve::calico::Resolution;
-use canal_control::resolve::calico::routes::RouteKind;
+use canal_dataplane::spec::calico::RouteKind;
 use canal_dataplane::spec::policy::PolicyList;
 use serde_json::{Value, json};
 
-use crate::{rendered, v1};
+use crate::{compiled, rendered, v1};
 
 /// The first part in which they differ, of a state of `calc-graph.json`.
 pub fn compare(resolution: &Resolution, datastore: &v1::Datastore, case: &Value) -> Result<(), String> {
@@ -39,6 +39,7 @@ pub fn compare(resolution: &Resolution, datastore: &v1::Datastore, case: &Value)
     for (part, ours) in parts {
         differ(part, rendered::sorted(&expected[part], part), rendered::sorted(&ours, part))?;
     }
+    compiled::compare(resolution, &expected["routes"], &expected["vteps"])?;
     if let Some(theirs) = case.get("rendered").filter(|rendered| !rendered.is_null()) {
         compare_endpoints(&lists, &theirs["endpoints"])?;
         differ("ipset_types", theirs["ipset_types"].clone(), set_types(resolution))?;
@@ -60,12 +61,13 @@ pub fn compare_scenario(resolution: &Resolution, expected: &Value) -> Result<(),
         ("ipset_types", needed(&expected["ipset_types"]), set_types(resolution)),
         ("active_policies", keys(&expected["active_policies"]), json!(active_policies(resolution))),
         ("active_profiles", keys(&expected["active_profiles"]), json!(resolution.active_profiles)),
-        ("routes", expected["routes"].clone(), rendered::routes(resolution.routes.iter())),
+        ("routes", expected["routes"].clone(), scenario_routes(resolution)),
         ("vteps", expected["vteps"].clone(), rendered::vteps(resolution)),
     ];
     for (part, theirs, ours) in parts {
         differ(part, rendered::sorted(&theirs, part), rendered::sorted(&ours, part))?;
     }
+    compiled::compare(resolution, &expected["routes"], &expected["vteps"])?;
     let name = |key: &WorkloadKey| {
         let [_, orchestrator, workload, endpoint] = key.segments().unwrap();
         format!("{orchestrator}/{}/{workload}/{endpoint}", key.namespace())
@@ -100,10 +102,16 @@ fn active_policies(resolution: &Resolution) -> BTreeSet<String> {
 
 fn routes(resolution: &Resolution, datastore: &v1::Datastore) -> Value {
     let tunnel = |kind| matches!(kind, RouteKind::LocalTunnel | RouteKind::RemoteTunnel);
-    let routes = resolution.routes.iter();
+    let (_, tables) = compiled::tables(resolution);
+    let routes = tables.entries().iter().map(|entry| (&entry.prefix, &entry.route));
     let known =
         routes.filter(|(dst, route)| !tunnel(route.kind) || datastore.routed_tunnels.contains(&dst.ip()));
     rendered::routes(known)
+}
+
+fn scenario_routes(resolution: &Resolution) -> Value {
+    let (_, tables) = compiled::tables(resolution);
+    rendered::routes(tables.entries().iter().map(|entry| (&entry.prefix, &entry.route)))
 }
 
 /// An endpoint's lists, ingress first.

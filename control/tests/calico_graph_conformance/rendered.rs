@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use canal_control::resolve::calico::Resolution;
-use canal_control::resolve::calico::routes::{CalicoRoute, PoolKind, RouteKind};
+use canal_dataplane::spec::calico::{CalicoRoute, PoolKind, RouteKind};
 use canal_dataplane::spec::policy::{
     Action, Family, Icmp, IpSet, Members, Origin, OriginKind, PolicyDirection, PolicyList, Ports, Rule,
     RuleSet, SetId, Side,
@@ -12,7 +12,7 @@ use canal_dataplane::spec::policy::{
 use ipnetwork::IpNetwork;
 use serde_json::{Map, Value, json};
 
-use crate::v1;
+use crate::{compiled, v1};
 
 /// Names of the policies of each tier, ingress first.
 pub fn tiers(ingress: &PolicyList, egress: &PolicyList) -> Vec<(String, [Vec<String>; 2])> {
@@ -146,10 +146,11 @@ pub fn routes<'a>(routes: impl Iterator<Item = (&'a IpNetwork, &'a CalicoRoute)>
 
 /// IPv4 tunnel ends.
 pub fn vteps(resolution: &Resolution) -> Value {
-    let v4 = resolution.vteps.iter().filter(|((_, v6), _)| !v6);
+    let (_, tables) = compiled::tables(resolution);
+    let v4 = tables.vteps().filter(|((_, v6), _)| !v6);
     v4.map(|((node, _), vtep)| {
         json!({
-            "node": node,
+            "node": **node,
             "ipv4_addr": vtep.address,
             "mac": vtep.mac.to_string(),
             "parent_device_ip": vtep.node_ip,

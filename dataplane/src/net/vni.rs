@@ -10,6 +10,9 @@ impl Vni {
     /// flannel's default.
     pub const FLANNEL: Self = Self(1);
 
+    /// Calico's default.
+    pub const CALICO: Self = Self(4096);
+
     /// `None` when `value` needs more than 24 bits.
     pub const fn new(value: u32) -> Option<Self> {
         if value < 1 << 24 { Some(Self(value)) } else { None }

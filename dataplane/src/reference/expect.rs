@@ -22,7 +22,7 @@ pub(super) fn leaving(spec: &NodeSpec, way: Way<'_>, ether_type: [u8; 2], packet
     }
 }
 
-fn tunnelled(spec: &NodeSpec, vtep: &Vtep, ether_type: [u8; 2], packet: &[u8]) -> Vec<u8> {
+pub(super) fn tunnelled(spec: &NodeSpec, vtep: &Vtep, ether_type: [u8; 2], packet: &[u8]) -> Vec<u8> {
     let Some(vxlan) = spec.vxlan else { return Vec::new() };
     let mac = match vtep.outer {
         IpAddr::V4(_) => vxlan.v4.map(|local| local.mac),

@@ -7,6 +7,7 @@
 //! connection has with each of several ways.
 
 mod answer;
+pub mod calico;
 mod connections;
 mod expect;
 mod neighbor;

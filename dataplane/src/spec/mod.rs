@@ -3,6 +3,7 @@
 //! A [`NodeSpec`] says everything; [`crate::tables::compile`] turns it into the tables that workers read, and
 //! the slow evaluator in [`crate::reference`] reads it as it stands.
 
+pub mod calico;
 pub mod policy;
 mod shared;
 mod timeouts;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 
+use self::calico::CalicoNetwork;
 use self::policy::{EndpointPolicy, EndpointToHost, Established, Failsafes, HostEndpoint, IpSet};
 
 pub use self::shared::Shared;
@@ -53,6 +55,8 @@ pub struct NodeSpec {
     pub host_endpoints: Vec<HostEndpoint>,
     /// What host endpoints leave open.
     pub failsafes: Failsafes,
+    /// Calico's own routes and tunnel ends: compiled, and not forwarded by.
+    pub calico: CalicoNetwork,
 }
 
 impl NodeSpec {

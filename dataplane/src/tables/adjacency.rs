@@ -3,11 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use super::UNLIMITED;
 use super::path_mtu::PathMtu;
 use super::spread::Spread;
 use crate::net::{Mac, Vni};
 use crate::port::IfIndex;
-use crate::spec::LocalVtep;
+use crate::spec::{LocalVtep, Vxlan};
 use crate::verdict::DropReason;
 use crate::wire::vxlan;
 
@@ -91,15 +92,15 @@ pub struct TemplateV6 {
 
 /// What a template says beyond addresses.
 #[derive(Clone, Copy, Debug)]
-pub struct Tunnel {
+struct Tunnel {
     /// The overlay.
-    pub vni: Vni,
+    vni: Vni,
     /// UDP destination port.
-    pub port: u16,
+    port: u16,
     /// Outer TTL.
-    pub ttl: u8,
+    ttl: u8,
     /// Outer DF bit (IPv4).
-    pub df: bool,
+    df: bool,
 }
 
 fn sum16(bytes: &[u8]) -> u32 {
@@ -115,7 +116,7 @@ fn inner_ethernet(destination: Mac, source: Mac) -> [u8; 14] {
 
 impl TemplateV4 {
     /// The template for packets from `local` to the VTEP at `outer` with inner address `mac`.
-    pub fn new(
+    fn new(
         local: LocalVtep<Ipv4Addr>,
         outer: Ipv4Addr,
         mac: Mac,
@@ -141,7 +142,7 @@ impl TemplateV4 {
 
 impl TemplateV6 {
     /// The template for packets from `local` to the VTEP at `outer` with inner address `mac`.
-    pub fn new(
+    fn new(
         local: LocalVtep<Ipv6Addr>,
         outer: Ipv6Addr,
         mac: Mac,
@@ -169,6 +170,31 @@ impl Adjacency {
         let tunnel = matches!(kind, Kind::VxlanV4(_) | Kind::VxlanV6(_));
         let fits = if tunnel { mtu.min(PathMtu::MIN_INNER) } else { mtu };
         Self { kind, mtu, fits }
+    }
+
+    /// Through the tunnel of the overlay `vxlan` to the tunnel end at `outer` with the inner address `mac`; nowhere if we have
+    /// no end of our own in that family. `ttl` and `df` are those of the outer header.
+    pub fn tunnel(
+        vxlan: Option<Vxlan>,
+        (ttl, df): (u8, bool),
+        outer: IpAddr,
+        mac: Mac,
+        path_mtu: Arc<PathMtu>,
+    ) -> Self {
+        let nowhere = || Self::new(Kind::Drop(DropReason::NoUnderlay), UNLIMITED);
+        let Some(vxlan) = vxlan else { return nowhere() };
+        let tunnel = Tunnel { vni: vxlan.vni, port: vxlan.port, ttl, df };
+        match (outer, vxlan.v4, vxlan.v6) {
+            (IpAddr::V4(outer), Some(local), _) => {
+                let template = TemplateV4::new(local, outer, mac, tunnel, path_mtu);
+                Self::new(Kind::VxlanV4(Arc::new(template)), local.mtu)
+            }
+            (IpAddr::V6(outer), _, Some(local)) => {
+                let template = TemplateV6::new(local, outer, mac, tunnel, path_mtu);
+                Self::new(Kind::VxlanV6(Arc::new(template)), local.mtu)
+            }
+            _ => nowhere(),
+        }
     }
 
     /// The cell that ICMP errors lower, if this is a tunnel.

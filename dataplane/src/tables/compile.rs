@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::{Gateway, Networks, Policy, Residents, Tables, Ways};
+use super::{CalicoTables, Gateway, Networks, Policy, Residents, Tables, Ways};
 use crate::spec::{self, NodeSpec};
 
 /// Builds the tables of one generation. What a spec refers to and does not define becomes an adjacency that drops with a
@@ -38,6 +38,7 @@ pub fn compile(spec: &NodeSpec, previous: Option<&Tables>, generation: u64) -> T
         by_gateway,
         direct_sources: Networks::new(&spec.direct_sources),
         policy: Policy::compile(spec, previous.map(|tables| &tables.policy)),
+        calico: CalicoTables::compile(&spec.calico, &spec.settings, previous.map(|tables| &tables.calico)),
         ways,
     }
 }

@@ -1,6 +1,7 @@
 //! What workers read: one immutable value, replaced whole.
 
 mod adjacency;
+mod calico;
 mod compile;
 mod lpm;
 mod path_mtu;
@@ -19,6 +20,7 @@ use hashbrown::HashMap;
 use ipnetwork::IpNetwork;
 
 pub use adjacency::{Adjacency, Kind, TemplateV4, TemplateV6};
+pub use calico::{CalicoEntry, CalicoTables};
 pub use compile::compile;
 pub use lpm::Lpm;
 pub use path_mtu::PathMtu;
@@ -71,6 +73,8 @@ pub struct Tables {
     direct_sources: Networks,
     /// Who may talk to whom.
     pub policy: Policy,
+    /// Calico's own routes and tunnel ends; the same value as long as they stay as they are. Nothing is forwarded by them.
+    pub calico: Arc<CalicoTables>,
 }
 
 /// A local workload.

@@ -7,9 +7,8 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use super::adjacency::Tunnel;
 use super::spread::{Spread, name};
-use super::{Adjacency, Kind, Lpm, Networks, PathMtu, TemplateV4, TemplateV6, UNLIMITED, Vtep};
+use super::{Adjacency, Kind, Lpm, Networks, PathMtu, UNLIMITED, Vtep};
 use crate::spec::{self, Gateway, Hop, NodeSpec, Route, Shared, Via, Vxlan};
 use crate::verdict::DropReason;
 
@@ -61,8 +60,10 @@ impl Peers {
         let mut vteps = Vec::with_capacity(spec.vteps.len());
         let mut ways = BTreeMap::new();
         for vtep in &spec.vteps {
-            let (kind, mtu) = from.tunnel_to(vtep, previous.map(|peers| &**peers));
-            let adjacency = add(&mut adjacencies, kind, mtu);
+            let path_mtu = previous.and_then(|peers| peers.path_mtu(vtep.outer)).unwrap_or_default();
+            let header = (from.outer_ttl, from.outer_df);
+            adjacencies.push(Adjacency::tunnel(from.vxlan, header, vtep.outer, vtep.mac, path_mtu));
+            let adjacency = (adjacencies.len() - 1) as u32;
             ways.insert(Via::Vtep(vtep.outer), adjacency);
             vteps.push(Vtep { outer: vtep.outer, mac: vtep.mac, owns: Networks::new(&vtep.owns), adjacency });
         }
@@ -102,23 +103,6 @@ impl Peers {
 }
 
 impl Origin {
-    fn tunnel_to(&self, vtep: &spec::Vtep, previous: Option<&Peers>) -> (Kind, u16) {
-        let Some(vxlan) = self.vxlan else { return (Kind::Drop(DropReason::NoUnderlay), UNLIMITED) };
-        let tunnel = Tunnel { vni: vxlan.vni, port: vxlan.port, ttl: self.outer_ttl, df: self.outer_df };
-        let path_mtu = previous.and_then(|peers| peers.path_mtu(vtep.outer)).unwrap_or_default();
-        match (vtep.outer, vxlan.v4, vxlan.v6) {
-            (IpAddr::V4(outer), Some(local), _) => {
-                let template = TemplateV4::new(local, outer, vtep.mac, tunnel, path_mtu);
-                (Kind::VxlanV4(Arc::new(template)), local.mtu)
-            }
-            (IpAddr::V6(outer), _, Some(local)) => {
-                let template = TemplateV6::new(local, outer, vtep.mac, tunnel, path_mtu);
-                (Kind::VxlanV6(Arc::new(template)), local.mtu)
-            }
-            _ => (Kind::Drop(DropReason::NoUnderlay), UNLIMITED),
-        }
-    }
-
     /// A way that is not that of a VTEP.
     fn way(&self, via: &Via, adjacencies: &mut Vec<Adjacency>) -> (Kind, u16) {
         match via {

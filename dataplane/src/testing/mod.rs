@@ -1,5 +1,6 @@
 //! Builders, generators and the in-memory world that tests, fuzz targets and benches share. Not for production code.
 
+pub mod calico;
 pub mod entropy;
 pub mod fuzz;
 pub mod packets;

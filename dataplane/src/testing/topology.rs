@@ -90,7 +90,7 @@ impl Part {
     }
 }
 
-fn settings(e: &mut Entropy<'_>) -> Settings {
+pub(super) fn settings(e: &mut Entropy<'_>) -> Settings {
     Settings {
         outer_df: e.one_in(2),
         outer_ttl: e.pick(&[64, 255, 7]),
@@ -105,7 +105,7 @@ fn settings(e: &mut Entropy<'_>) -> Settings {
     }
 }
 
-fn vxlan(e: &mut Entropy<'_>) -> Option<Vxlan> {
+pub(super) fn vxlan(e: &mut Entropy<'_>) -> Option<Vxlan> {
     if e.one_in(16) {
         return None;
     }

@@ -112,6 +112,10 @@ pub enum Topic {
     Vteps,
     /// Inner Ethernet address to outer address, as `bridge fdb` says it
     Fdb,
+    /// Where Calico's own pools, blocks and nodes say that destinations are; nothing is forwarded by it
+    CalicoRoutes,
+    /// Ends of Calico's own VXLAN tunnels; none is used
+    CalicoVteps,
     /// Flow table entries
     Flows,
     /// Connections that policy refused, and those that Log rules noted: the last ones
@@ -166,6 +170,8 @@ impl Show {
             Topic::Gateways => vec![Request::Gateways],
             Topic::Vteps => vec![Request::Vteps],
             Topic::Fdb => vec![Request::Fdb],
+            Topic::CalicoRoutes => vec![Request::CalicoRoutes],
+            Topic::CalicoVteps => vec![Request::CalicoVteps],
             Topic::Flows => vec![flows],
             Topic::Denied => vec![denied],
             Topic::Drops => vec![Request::Drops],
@@ -185,6 +191,8 @@ impl Show {
                 Request::Gateways,
                 Request::Vteps,
                 Request::Fdb,
+                Request::CalicoRoutes,
+                Request::CalicoVteps,
                 Request::Drops,
                 denied,
                 flows,

@@ -1,5 +1,7 @@
 //! How replies look, as tables and as JSON. Pure: replies in, text out.
 
+mod calico;
+
 use canal::observe::protocol::{
     DatastoreView, DeciderView, DropView, EndpointView, EnforcedView, FdbView, FlowView, GatewayView,
     GenerationView, IpSetView, PolicyView, PortView, RecordView, Reply, RouteView, RuleSetView, RulingView,
@@ -53,6 +55,8 @@ fn table(reply: &Reply, all_drops: bool) -> (&'static str, String) {
         Reply::Gateways(gateways) => ("gateways", show_gateways(gateways)),
         Reply::Vteps(vteps) => ("vteps", show_vteps(vteps)),
         Reply::Fdb(fdb) => ("fdb", show_fdb(fdb)),
+        Reply::CalicoRoutes(routes) => ("calico-routes", calico::routes(routes)),
+        Reply::CalicoVteps(vteps) => ("calico-vteps", calico::vteps(vteps)),
         Reply::Flows(flows) => ("flows", show_flows(flows)),
         Reply::Denied(records) => ("denied", show_records(records)),
         Reply::Drops(drops) => ("drops", show_drops(drops, all_drops)),
@@ -439,6 +443,9 @@ pub fn status(view: &StatusView) -> String {
     if let Some(view) = &view.policy {
         line("policy", policy(view));
     }
+    if let Some(view) = &view.calico_network {
+        line("calico", calico::network(view));
+    }
     for complaint in &view.complaints {
         line("ignored", complaint.clone());
     }
@@ -452,7 +459,9 @@ fn policy(view: &PolicyView) -> String {
         PolicyView { workloads, host_endpoints, policies, profiles, sets, .. } => {
             let hosts = match host_endpoints {
                 0 => String::new(),
-                count => format!("; {count} host endpoints are not enforced"),
+                count => format!(
+                    "; {count} host endpoints, not enforced: the host's own traffic does not pass here"
+                ),
             };
             format!(
                 "enforced: {policies} policies, {profiles} profiles, {sets} sets for {workloads} workloads{hosts}"

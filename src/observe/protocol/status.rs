@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::PolicyView;
+use super::{CalicoNetworkView, PolicyView};
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +43,9 @@ pub struct StatusView {
     pub lease: Option<LeaseView>,
     /// What is made of Calico's policy.
     pub policy: Option<PolicyView>,
+    /// What Calico's resources say of a network of its own; `None` = nothing.
+    #[serde(default)]
+    pub calico_network: Option<CalicoNetworkView>,
     /// Values in the datastore that cannot be used, the first of them; the rest is in force all the same.
     pub complaints: Vec<String>,
     /// How many there are.

@@ -98,8 +98,8 @@ impl Offline {
         let state = state(&node);
         let assumed = Assumed::new(&state, options)?;
         let resolution = resolution(&state);
-        let policy = if in_use(state.calico()) { Policy::Enforced(&resolution) } else { Policy::Open };
-        let Resolved { spec, complaints, .. } = resolve(&state, &assumed.facts(), policy);
+        let policy = if in_use(state.calico()) { Policy::Enforced } else { Policy::Open };
+        let Resolved { spec, complaints, .. } = resolve(&state, &assumed.facts(), &resolution, policy);
         let mut lines = assumed.lines.clone();
         let ignored = complaints.iter().map(|complaint| format!("{}: {}", complaint.key, complaint.sentence));
         let mut ignored: Vec<String> = found.complaints.into_iter().chain(ignored).collect();

@@ -2,6 +2,7 @@
 //! Time is tokio's paused clock: an hour takes no time at all.
 
 mod announcements;
+mod calico_network;
 mod felix;
 mod joining;
 mod lease;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use canal_dataplane::spec::calico::CalicoRoute;
 use canal_dataplane::spec::policy::PolicyDirection::{Egress, Ingress};
 use canal_dataplane::spec::policy::{
     EndpointPolicy, HostPolicy, IpSet, Members, PolicyDirection, PolicyList, RuleSet, SetId, Tier,
@@ -16,7 +17,7 @@ use super::members::Object;
 use super::policies::{self, Standing};
 use super::profiles::{self, Presence};
 use super::resolution::{Resolution, ResolvedHost};
-use super::routes::{CalicoRoute, Entry, NodeAddresses, Reference, RouteSource};
+use super::routes::{Entry, NodeAddresses, Reference, RouteSource};
 use super::routes::{block_routes, merge, node_routes};
 use super::rules::Compiled;
 use super::set_definition::{SetContent, SetDefinition};
@@ -34,7 +35,7 @@ pub fn recompute(nodename: &str, source: RouteSource, latest: &Latest) -> Resolu
     oracle.list_host_endpoints();
     oracle.fill_sets();
     let mut resolution = oracle.resolution;
-    resolution.routes = routes(nodename, source, latest);
+    resolution.routes = Arc::new(routes(nodename, source, latest));
     for (name, node) in &latest.nodes {
         vteps::set_node(&mut resolution.vteps, name, node.as_deref());
     }

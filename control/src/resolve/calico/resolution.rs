@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use canal_dataplane::spec::Shared;
+use canal_dataplane::spec::calico::{CalicoRoute, CalicoVtep, VtepKey};
 use canal_dataplane::spec::policy::{EndpointPolicy, IpSet, SetId};
 use ipnetwork::IpNetwork;
 
 use super::endpoint_lists::HostLists;
-use super::routes::CalicoRoute;
-use super::vteps::{CalicoVtep, VtepKey};
 use crate::model::calico::WorkloadKey;
 use crate::model::calico::resources::{HostEndpoint, PolicyKey};
 use crate::state::Complaint;
@@ -28,9 +27,9 @@ pub struct Resolution {
     /// Profiles that a local endpoint has, whether they exist or not.
     pub active_profiles: BTreeSet<String>,
     /// Where addresses are, by network.
-    pub routes: BTreeMap<IpNetwork, CalicoRoute>,
+    pub routes: Arc<BTreeMap<IpNetwork, CalicoRoute>>,
     /// Ends of Calico's VXLAN tunnels, our own among them.
-    pub vteps: BTreeMap<VtepKey, CalicoVtep>,
+    pub vteps: Arc<BTreeMap<VtepKey, CalicoVtep>>,
     /// What cannot be done as it is written: sentences by the datastore's keys.
     pub complaints: BTreeMap<String, String>,
 }

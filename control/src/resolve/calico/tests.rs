@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use canal_dataplane::spec::calico::{PoolKind, RouteKind};
 use canal_dataplane::spec::policy::{Action as Does, Members, PolicyList, TierEnd};
 
 use super::*;
@@ -349,10 +350,10 @@ fn pools_within_pools_add_up() {
         Change::Node("there".into(), node("192.0.2.2")),
     ]);
     let route = &graph.resolution().routes[&cidr];
-    assert_eq!((route.pool, route.nat_outgoing, route.same_subnet), (routes::PoolKind::Plain, true, true));
-    assert_eq!((route.kind, route.node.as_deref()), (routes::RouteKind::RemoteWorkload, Some("there")));
+    assert_eq!((route.pool, route.nat_outgoing, route.same_subnet), (PoolKind::Plain, true, true));
+    assert_eq!((route.kind, route.node.as_deref()), (RouteKind::RemoteWorkload, Some("there")));
     graph.apply(Change::Pool("narrow".into(), None));
-    assert_eq!(graph.flush().routes[&cidr].pool, routes::PoolKind::Vxlan, "the next one by name counts");
+    assert_eq!(graph.flush().routes[&cidr].pool, PoolKind::Vxlan, "the next one by name counts");
 }
 
 #[test]

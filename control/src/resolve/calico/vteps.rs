@@ -1,32 +1,24 @@
 //! The ends of Calico's own VXLAN tunnels.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::sync::Arc;
 
 use canal_dataplane::net::Mac;
+use canal_dataplane::spec::calico::{CalicoVtep, VtepKey};
 use sha1::{Digest, Sha1};
 
 use crate::model::calico::resources::Node;
 
-/// A node's tunnel end in one family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct CalicoVtep {
-    /// Address of the tunnel's device.
-    pub address: IpAddr,
-    /// The device's Ethernet address.
-    pub mac: Mac,
-    /// The node's address, to which packets are sent.
-    pub node_ip: IpAddr,
-}
-
-/// Which end: the node's name, and whether it is the IPv6 one.
-pub type VtepKey = (String, bool);
-
-/// Brings the ends of one node up to date.
-pub fn set_node(vteps: &mut BTreeMap<VtepKey, CalicoVtep>, name: &str, node: Option<&Node>) {
+/// Brings the ends of one node up to date. Ends that stay as they are leave the map where it is.
+pub fn set_node(vteps: &mut Arc<BTreeMap<VtepKey, CalicoVtep>>, name: &str, node: Option<&Node>) {
     for v6 in [false, true] {
-        let key = (name.to_owned(), v6);
-        match node.and_then(|node| vtep(name, node, v6)) {
+        let key = (name.into(), v6);
+        let now = node.and_then(|node| vtep(name, node, v6));
+        if vteps.get(&key) == now.as_ref() {
+            continue;
+        }
+        let vteps = Arc::make_mut(vteps);
+        match now {
             Some(vtep) => vteps.insert(key, vtep),
             None => vteps.remove(&key),
         };

@@ -1,4 +1,7 @@
-use canal::observe::protocol::{BehindView, LeaseView, PartView, ReasonView, RuleView, WorkerView};
+use canal::observe::protocol::{
+    BehindView, CalicoNetworkView, CalicoRouteView, CalicoVtepView, LeaseView, PartView, ReasonView,
+    RuleView, WorkerView,
+};
 
 use super::*;
 
@@ -343,6 +346,7 @@ fn the_status_says_what_is_wrong() {
             ..DatastoreView::default()
         },
         lease: None,
+        calico_network: None,
         policy: Some(PolicyView::default()),
         complaints: vec!["/x: not JSON".into()],
         complaints_total: 1,
@@ -375,13 +379,64 @@ ignored    /x: not JSON
     });
     let counts = PolicyView { workloads: 4, policies: 3, profiles: 2, sets: 5, ..PolicyView::default() };
     view.policy = Some(PolicyView { enforced: true, host_endpoints: 1, ..counts.clone() });
-    let line = "policy     enforced: 3 policies, 2 profiles, 5 sets for 4 workloads; 1 host endpoints are not enforced\n";
+    let line = "policy     enforced: 3 policies, 2 profiles, 5 sets for 4 workloads; 1 host endpoints, not enforced: the host's own traffic does not pass here\n";
     assert!(status(&view).ends_with(line));
+    view.calico_network =
+        Some(CalicoNetworkView { vxlan_pools: 2, ipip_nodes: 1, ..CalicoNetworkView::default() });
+    let line = "calico     2 VXLAN pools, 1 nodes with an IP-in-IP tunnel: not used, packets go as flannel's network says \
+                (canal show calico-routes)\n";
+    assert!(status(&view).ends_with(line), "{}", status(&view));
+    view.calico_network = None;
     view.policy = Some(PolicyView { switched_off: true, ..counts });
     assert!(status(&view).ends_with("policy     off: everything is allowed\n"));
     view.policy = None;
     assert!(status(&view).starts_with("ready\nnode "));
     assert!(status(&view).ends_with("lease      10.1.1.0/24 at 192.0.2.1, vxlan, mtu 1450, 86000 s left\n"));
+}
+
+#[test]
+fn a_network_of_calicos_is_a_table() {
+    let pool = CalicoRouteView {
+        prefix: "10.9.0.0/16".into(),
+        kind: "CIDR_INFO".into(),
+        pool: "VXLAN".into(),
+        way: "host routes".into(),
+        ..CalicoRouteView::default()
+    };
+    let block = CalicoRouteView {
+        prefix: "10.9.2.0/26".into(),
+        kind: "REMOTE_WORKLOAD".into(),
+        node: Some("node2".into()),
+        node_ip: "192.0.2.2".parse().ok(),
+        flags: vec!["nat_outgoing".into()],
+        way: "vxlan".into(),
+        via: "192.0.2.2".parse().ok(),
+        mtu: Some(1450),
+        ..pool.clone()
+    };
+    assert_eq!(
+        one(Reply::CalicoRoutes(vec![pool, block])),
+        "\
+PREFIX       KIND             POOL   NODE   NODE-IP    FLAGS         WAY               MTU
+10.9.0.0/16  CIDR_INFO        VXLAN  -      -          -             host routes         -
+10.9.2.0/26  REMOTE_WORKLOAD  VXLAN  node2  192.0.2.2  nat_outgoing  vxlan 192.0.2.2  1450
+"
+    );
+    let end = CalicoVtepView {
+        node: "node2".into(),
+        address: "10.9.2.0".parse().unwrap(),
+        mac: "66:00:00:00:00:02".into(),
+        node_ip: "192.0.2.2".parse().unwrap(),
+    };
+    assert_eq!(
+        one(Reply::CalicoVteps(vec![end])),
+        "\
+NODE   ADDRESS   MAC                NODE-IP
+node2  10.9.2.0  66:00:00:00:00:02  192.0.2.2
+"
+    );
+    assert_eq!(one(Reply::CalicoRoutes(vec![])), "no routes of Calico's\n");
+    assert_eq!(one(Reply::CalicoVteps(vec![])), "no tunnel ends of Calico's\n");
 }
 
 #[test]

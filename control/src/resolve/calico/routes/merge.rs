@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use canal_dataplane::spec::calico::{CalicoRoute, PoolKind, RouteKind, Tunnels};
 use ipnetwork::IpNetwork;
 
 use super::entry::{Entry, Reference};
-use super::{CalicoRoute, PoolKind, RouteKind, Tunnels};
 use crate::model::calico::resources::{EncapMode, IpPool, Node};
 
 /// Where a node is reached.

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use canal_dataplane::spec::calico::CalicoRoute;
 use ipnetwork::IpNetwork;
 
 pub use self::entry::{Entry, Reference};
@@ -27,70 +28,6 @@ pub enum RouteSource {
     Workloads,
     /// In the nodes' pod CIDRs.
     PodCidrs,
-}
-
-/// What is known of a network.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CalicoRoute {
-    /// What is there.
-    pub kind: RouteKind,
-    /// The pool it lies in.
-    pub pool: PoolKind,
-    /// The node it is on.
-    pub node: Option<Arc<str>>,
-    /// That node's address.
-    pub node_ip: Option<IpAddr>,
-    /// The pool leaves packets plain within a subnet, and the node is in ours.
-    pub same_subnet: bool,
-    /// Packets from here that leave all pools are masqueraded.
-    pub nat_outgoing: bool,
-    /// A workload of this node has this very address.
-    pub local_workload: bool,
-    /// Tunnels whose address it is.
-    pub tunnels: Tunnels,
-}
-
-/// What is in a network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum RouteKind {
-    /// Nothing in particular: a pool.
-    #[default]
-    Pool,
-    /// Workloads of this node.
-    LocalWorkload,
-    /// Workloads of another node.
-    RemoteWorkload,
-    /// This node.
-    LocalHost,
-    /// Another node.
-    RemoteHost,
-    /// The end of a tunnel on this node.
-    LocalTunnel,
-    /// The end of a tunnel on another node.
-    RemoteTunnel,
-}
-
-/// How a pool's packets travel between nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum PoolKind {
-    /// There is no pool.
-    #[default]
-    None,
-    /// As they are.
-    Plain,
-    /// In VXLAN.
-    Vxlan,
-    /// IP in IP.
-    IpIp,
-}
-
-/// Kinds of tunnels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Tunnels {
-    /// IP in IP.
-    pub ipip: bool,
-    /// VXLAN.
-    pub vxlan: bool,
 }
 
 /// See the [module](self).
@@ -181,20 +118,26 @@ impl Routes {
         self.forget_node(name);
     }
 
-    /// Brings `routes` up to date.
-    pub fn flush(&mut self, routes: &mut BTreeMap<IpNetwork, CalicoRoute>) {
+    /// Brings `routes` up to date. If all stay as they are the map stays where it is.
+    pub fn flush(&mut self, routes: &mut Arc<BTreeMap<IpNetwork, CalicoRoute>>) {
         for cidr in std::mem::take(&mut self.dirty) {
-            if !self.entries.contains_key(&cidr) {
-                routes.remove(&cidr);
+            let now = self.entries.contains_key(&cidr).then(|| self.route(cidr));
+            if routes.get(&cidr) == now.as_ref() {
                 continue;
             }
-            let wider = (0..=cidr.prefix()).map(|length| widened(cidr, length));
-            let path = wider.filter_map(|cidr| Some((cidr, self.entries.get(&cidr)?)));
-            let route = merge(path, &self.nodename, |node| self.nodes.get(node)?.addresses);
-            if routes.get(&cidr) != Some(&route) {
-                routes.insert(cidr, route);
-            }
+            let routes = Arc::make_mut(routes);
+            match now {
+                Some(route) => routes.insert(cidr, route),
+                None => routes.remove(&cidr),
+            };
         }
+    }
+
+    /// What the entries of this network and of all wider ones say together.
+    fn route(&self, cidr: IpNetwork) -> CalicoRoute {
+        let wider = (0..=cidr.prefix()).map(|length| widened(cidr, length));
+        let path = wider.filter_map(|cidr| Some((cidr, self.entries.get(&cidr)?)));
+        merge(path, &self.nodename, |node| self.nodes.get(node)?.addresses)
     }
 
     fn refer(&mut self, cidr: IpNetwork, reference: Reference, node: &str, change: isize) {

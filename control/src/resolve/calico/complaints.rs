@@ -38,7 +38,7 @@ pub fn of_services<'a>(
 ) {
     complaints.retain(|key, _| !key.starts_with(SERVICES));
     for service in unknown {
-        let sentence = "nothing tells which addresses stand behind it; rules that name it match nothing";
+        let sentence = "nothing tells which addresses stand behind it: an Allow that names it allows nobody, a Deny denies nobody";
         complaints.insert(format!("{SERVICES}{service}"), sentence.to_owned());
     }
 }

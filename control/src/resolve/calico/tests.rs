@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
+use canal_dataplane::policy::{Facts, Outcome, Transport, judge};
 use canal_dataplane::spec::calico::{PoolKind, RouteKind};
-use canal_dataplane::spec::policy::{Action as Does, Members, PolicyList, TierEnd};
+use canal_dataplane::spec::policy::{Action as Does, EndpointPolicy, IpSet, Members, PolicyList, TierEnd};
+use canal_dataplane::spec::{Endpoint, NodeSpec};
+use canal_dataplane::tables::compile;
+use canal_dataplane::tables::policy::Memo;
 
 use super::*;
 use crate::model::calico::resources::*;
@@ -284,6 +288,46 @@ fn what_is_not_enforced_is_said() {
     assert!(
         resolution.complaints.is_empty() && resolution.sets.is_empty() && resolution.workloads.is_empty()
     );
+}
+
+/// Felix looks for what stands behind services in Kubernetes' own API only; with etcd such rules meet nobody.
+#[test]
+fn a_rule_with_a_service_that_nothing_is_told_of_meets_nobody() {
+    let service = || Entity { service: Some("ns/svc".into()), ..Entity::default() };
+    let to_service = |action| Rule { destination: service().into(), ..Rule::any(action) };
+    let egress = |name: &str, rules| {
+        let nobody = policy_of("default", None, vec![]);
+        policy(name, Policy { ingress: None, egress: Some(rules), ..nobody })
+    };
+    let (from, to) = ("10.0.0.1".parse().unwrap(), "10.0.0.7".parse().unwrap());
+    let facts = Facts { source: from, destination: to, protocol: 6, transport: Transport::Ports(1000, 80) };
+    let outcome = |rules| {
+        let graph = graph([workload("a", "here", "10.0.0.1/32", &[], &[]), egress("default.a", rules)]);
+        let resolution = graph.resolution();
+        let sets: Vec<_> = resolution.sets.values().cloned().collect();
+        let list = &resolution.workloads[&workload_key("a")].egress;
+        let tables = compile(&spec_of(list, &sets), None, 1).policy;
+        let compiled = tables.judge(&tables.endpoint(0).egress, &mut Memo::default(), &facts).outcome;
+        assert_eq!(compiled, judge(list, &sets, &facts).outcome);
+        compiled
+    };
+    assert_eq!(outcome(vec![to_service(Action::Allow)]), Outcome::Denied, "closed, not open");
+    let allowed = vec![to_service(Action::Deny), Rule::any(Action::Allow)];
+    assert_eq!(outcome(allowed), Outcome::Allowed, "as with Felix");
+}
+
+/// A node with one workload that has this policy for what it opens.
+fn spec_of(egress: &Arc<PolicyList>, sets: &[Arc<IpSet>]) -> NodeSpec {
+    let endpoint = Endpoint {
+        name: "a".into(),
+        interface: "cali0".into(),
+        ifindex: None,
+        mac: None,
+        networks: vec![],
+        mtu: 1500,
+        policy: EndpointPolicy { egress: Arc::clone(egress), ..EndpointPolicy::default() },
+    };
+    NodeSpec { endpoints: vec![endpoint].into(), sets: sets.to_vec(), ..NodeSpec::default() }
 }
 
 #[test]

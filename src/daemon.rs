@@ -139,6 +139,7 @@ pub fn run(config: &Config, volume: Volume) -> Result<(), DaemonError> {
             device: ports.device.name.clone(),
             caps: ports.device.abilities.caps(),
             flow_capacity: config.flows_per_worker * config.workers as usize,
+            flow_quota: config.flow_quota,
             started,
             chosen,
             workers: handles,

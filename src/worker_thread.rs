@@ -62,6 +62,8 @@ pub enum Order {
     Strays(Vec<UdpReceiver>),
     /// Say which flows you have, a page at a time.
     Flows(FlowPage, oneshot::Sender<Page>),
+    /// Say how many flows each local workload has, by its serial.
+    Shares(oneshot::Sender<Vec<(u32, u32)>>),
     /// Take over the newest tables, even if there is nothing to do with them yet, and say which generation that is.
     Look(oneshot::Sender<u64>),
     /// Come to an end.
@@ -377,6 +379,7 @@ impl Turn {
                 self.counters.seen_generation.set(generation);
                 let _ = reply.send(generation);
             }
+            Order::Shares(reply) => drop(reply.send(worker.flows_by_workload())),
             Order::Flows(FlowPage { from, limit, filter }, reply) => {
                 let wanted = |key: &_| filter.wants(key);
                 let page = worker.page_of_flows(from, SCAN, limit, wanted, self.tables.load(), coarse_ms());
@@ -444,6 +447,7 @@ pub(crate) mod tests {
                             None => unanswered.push(reply),
                         },
                         Ok(Order::Flows(_, reply)) => drop(reply.send(Page::default())),
+                        Ok(Order::Shares(reply)) => drop(reply.send(Vec::new())),
                         Ok(_) => {}
                         Err(TryRecvError::Empty) => tokio::time::sleep(Duration::from_millis(1)).await,
                         Err(TryRecvError::Disconnected) => return,

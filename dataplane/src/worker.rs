@@ -218,6 +218,11 @@ impl Worker {
         self.page_of_flows(0, usize::MAX, limit, |_| true, tables, now_ms).flows
     }
 
+    /// Connections by the local workload that opened them, see [`FlowTable::by_workload`].
+    pub fn flows_by_workload(&self) -> Vec<(u32, u32)> {
+        self.flows.by_workload().collect()
+    }
+
     /// Lets its counters say how many connections are how far: now and then, it takes some twenty of them.
     pub fn show_census(&self) {
         self.counters.show_census(self.flows.census());

@@ -54,6 +54,12 @@ impl Exposition {
     }
 }
 
+/// A part of a whole, between 0 and 1; of nothing nothing.
+pub fn ratio(part: u64, whole: u64) -> String {
+    let parts = (u128::from(part) * 10_000).checked_div(u128::from(whole)).unwrap_or(0);
+    format!("{}.{:04}", parts / 10_000, parts % 10_000)
+}
+
 /// Milliseconds as seconds.
 pub fn seconds(milliseconds: u64) -> String {
     format!("{}.{:03}", milliseconds / 1000, milliseconds % 1000)

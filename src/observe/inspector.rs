@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use canal_control::agent::Observer;
 use canal_control::status::{PolicyStatus, Reason, Status};
 use canal_dataplane::counters::Counter;
+use canal_dataplane::flow::Quota;
 use canal_dataplane::offload::Caps;
 use canal_dataplane::port::PortStats;
 use canal_dataplane::spec::NodeSpec;
@@ -14,10 +15,11 @@ use canal_dataplane::tables::{Reader, Tables};
 use canal_io::clock::coarse_ms;
 use canal_io::xdp::{Mode, Transfer};
 use tokio::sync::{Semaphore, oneshot};
-use tokio::time::Instant as Moment;
+use tokio::time::{Instant as Moment, timeout_at};
 
 use super::enforced;
 use super::flow_filter::FlowFilter;
+use super::flow_shares;
 use super::health::{Liveness, Patient, Readiness};
 use super::journal::{Journal, Now};
 use super::metrics::Facts;
@@ -56,6 +58,8 @@ pub struct Inspector {
     pub caps: Caps,
     /// Flow entries of all workers together.
     pub flow_capacity: usize,
+    /// How many of one worker's a sender may have.
+    pub flow_quota: Quota,
     /// When the daemon started.
     pub started: Instant,
     /// The underlay port.
@@ -143,6 +147,7 @@ impl Inspector {
     /// Answers `/metrics`.
     pub async fn facts(self) -> Facts {
         let status_now = self.status_now().await;
+        let shares = self.shares().await;
         let (spec, tables) = (self.spec(), self.tables());
         let counters = self.workers.iter().map(|worker| &*worker.counters);
         let Status { cluster, applied, .. } = *self.control.status.borrow();
@@ -151,6 +156,8 @@ impl Inspector {
             ports: self.ports(),
             drops: views::drops(counters.clone()),
             census: views::census(counters.clone()),
+            flow_shares: flow_shares::shares(&shares, &tables),
+            flow_quota: self.flow_quota.workload,
             suppressed: self.journal.suppressed(),
             cluster,
             applied,
@@ -213,6 +220,26 @@ impl Inspector {
             }
         }
         ports
+    }
+
+    /// What each worker has of local workloads' flows; nothing of one that does not answer in time.
+    async fn shares(&self) -> Vec<Vec<(u32, u32)>> {
+        let deadline = Moment::now() + LOOK;
+        let asked: Vec<_> = self
+            .workers
+            .iter()
+            .filter_map(|worker| {
+                let (send, receive) = oneshot::channel();
+                worker.order(Order::Shares(send)).ok().map(|()| receive)
+            })
+            .collect();
+        let mut shares = Vec::with_capacity(asked.len());
+        for receive in asked {
+            if let Ok(Ok(said)) = timeout_at(deadline, receive).await {
+                shares.push(said);
+            }
+        }
+        shares
     }
 
     /// Page by page, so that no worker is kept from its packets: a flow that comes or goes meanwhile may be missed.

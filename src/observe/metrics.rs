@@ -8,8 +8,9 @@ use axum::routing::get;
 
 use canal_control::status::{ApplyStatus, ClusterStatus};
 
-use super::exposition::{Exposition, nanoseconds, seconds};
+use super::exposition::{Exposition, nanoseconds, ratio, seconds};
 use super::felix_metrics;
+use super::flow_shares::FlowShares;
 use super::protocol::{CensusView, DropView, GenerationView, PortView, StatusView, WorkerView};
 
 /// Everything that is exported, as of one moment.
@@ -23,6 +24,10 @@ pub struct Facts {
     pub drops: Vec<DropView>,
     /// Flows of all workers together, by protocol and state.
     pub census: Vec<CensusView>,
+    /// Flows that local workloads have opened.
+    pub flow_shares: FlowShares,
+    /// How many of them one workload may have at one worker.
+    pub flow_quota: usize,
     /// Log lines left out: about `Log` rules, and about refused connections.
     pub suppressed: [u64; 2],
     /// What there is of Calico's resources.
@@ -126,6 +131,7 @@ pub fn render(facts: &Facts) -> String {
         }
     }
     policy(&mut text, facts);
+    shares(&mut text, facts);
     state(&mut text, facts);
     felix_metrics::write(&mut text, facts);
     text.into_text()
@@ -184,6 +190,23 @@ fn policy(text: &mut Exposition, facts: &Facts) {
     for CensusView { protocol, state, flows } in &facts.census {
         text.sample(&[("protocol", protocol), ("state", state)], flows);
     }
+}
+
+/// What each workload has of the flow tables; `flow_shares` says how many of them are listed at most.
+fn shares(text: &mut Exposition, facts: &Facts) {
+    let (listed, quota) = (&facts.flow_shares.listed, facts.flow_quota as u64);
+    text.head("canal_endpoint_flows", "gauge", "Flows that a local workload has opened, held now.");
+    for share in listed {
+        text.sample(&[("endpoint", &share.endpoint)], share.flows);
+    }
+    let help = "How much of its quota a local workload has taken up, at the worker where that is most.";
+    text.head("canal_endpoint_flow_quota_ratio", "gauge", help);
+    for share in listed {
+        text.sample(&[("endpoint", &share.endpoint)], ratio(share.most, quota));
+    }
+    let help = "Flows of local workloads that are not listed one by one.";
+    text.gauge("canal_endpoint_flows_unlisted", help, facts.flow_shares.unlisted);
+    text.gauge("canal_flow_quota", "Flows that a local workload may have at one worker.", quota);
 }
 
 fn state(text: &mut Exposition, facts: &Facts) {
@@ -256,6 +279,7 @@ mod tests {
     use canal_dataplane::verdict::DropReason;
 
     use super::*;
+    use crate::observe::flow_shares::FlowShare;
     use crate::observe::http::{LIFETIME, tests};
     use crate::observe::protocol::{DatastoreView, LeaseView};
     use crate::observe::views;
@@ -277,6 +301,11 @@ mod tests {
             }],
             drops: views::drops(counters.iter()),
             census: views::census(counters.iter()),
+            flow_shares: FlowShares {
+                listed: vec![FlowShare { endpoint: "default/a".into(), flows: 12, most: 8 }],
+                unlisted: 3,
+            },
+            flow_quota: 64,
             suppressed: [1, 2],
             cluster: ClusterStatus { tiers: 3, ..ClusterStatus::default() },
             applied: ApplyStatus { count: 2, total_us: 1500 },
@@ -349,6 +378,10 @@ mod tests {
             "canal_policy_records_lost_total{worker=\"1\"} 9\n",
             "canal_policy_lines_suppressed_total{event=\"denied\"} 2\n",
             "canal_flows{protocol=\"tcp\",state=\"ESTABLISHED\"} 0\n",
+            "canal_endpoint_flows{endpoint=\"default/a\"} 12\n",
+            "canal_endpoint_flow_quota_ratio{endpoint=\"default/a\"} 0.1250\n",
+            "canal_endpoint_flows_unlisted 3\n",
+            "canal_flow_quota 64\n",
             "canal_complaints 300\n",
             "felix_cluster_num_tiers 3\n",
             "felix_int_dataplane_apply_time_seconds_sum 0.001500\n",

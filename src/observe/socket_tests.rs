@@ -12,6 +12,7 @@ use canal_control::felix::{Config, Local};
 use canal_control::state::Calico;
 use canal_control::status::Status;
 use canal_dataplane::counters::Counter;
+use canal_dataplane::flow::Quota;
 use canal_dataplane::net::HashSeed;
 use canal_dataplane::offload::Caps;
 use canal_dataplane::spec::policy::EndpointPolicy;
@@ -77,6 +78,7 @@ fn start(endpoints: u32, patience: Patience) -> Daemon {
         device: "canal0".into(),
         caps: Caps::NONE,
         flow_capacity: 1024,
+        flow_quota: Quota::of(1024),
         started: Instant::now(),
         chosen: ChosenPort::new(Chosen {
             port: UnderlayPort::Tap,

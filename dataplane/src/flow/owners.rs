@@ -145,6 +145,12 @@ impl Owners {
         Some(self.places[usize::from(place)].oldest).filter(|id| *id != NONE)
     }
 
+    /// Local workloads that have entries: serial, how many. In no order.
+    pub fn workloads(&self) -> impl Iterator<Item = (u32, u32)> {
+        let places = self.places.iter().filter(|place| place.owner.0 & KIND == 0 && place.entries > 0);
+        places.map(|place| (place.owner.0, place.entries))
+    }
+
     /// Counts a new entry; it must say in `owner` where.
     pub fn add(&mut self, entries: &mut [Entry], id: FlowId) {
         let place = &mut self.places[usize::from(entries[id as usize].owner)];

@@ -350,6 +350,12 @@ impl FlowTable {
         &self.census
     }
 
+    /// How many connections each local workload has opened that are remembered, as its quota counts them: serial of the
+    /// endpoint, connections. In no order.
+    pub fn by_workload(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.owners.workloads()
+    }
+
     /// Connections for people that `wanted` asks for: up to `limit` of those in the `scan` entries from number `from` on.
     pub fn page(
         &self,

@@ -103,6 +103,13 @@ proptest! {
         let mut now = 0;
         for (born, (n, reply, flags, pause)) in steps.into_iter().enumerate() {
             now += pause;
+            let shares: BTreeMap<u32, u32> = table.by_workload().collect();
+            prop_assert!(shares.values().all(|count| *count > 0));
+            for workload in 0..3 {
+                let own = (0..40u32).filter(|n| n % 4 == workload && known(&table, *n)).count();
+                prop_assert_eq!(shares.get(&(workload + 1)).copied().unwrap_or(0) as usize, own);
+            }
+            prop_assert!(shares.keys().all(|serial| (1..=3).contains(serial)), "nodes have no share");
             while table.expire(now, &timeouts, 16) > 0 {}
             // The table forgets in time, and not much later.
             model.retain(|n, m| {

@@ -333,25 +333,7 @@ mod tests {
     }
 
     fn sample(ip_options: &[u8]) -> Vec<u8> {
-        let headers = Headers {
-            macs: [2; 12],
-            v6: false,
-            udp: true,
-            source: [10; 16],
-            target: [11; 16],
-            tos: 0,
-            ttl: 63,
-            id: 7,
-            dont_fragment: false,
-            ip_options: ip_options.to_vec(),
-            flow_label: 0,
-            ports: (80, 4000),
-            sequence: 0,
-            acknowledgement: 0,
-            flags: 0,
-            window: 0,
-            tcp_options: Vec::new(),
-        };
+        let headers = Headers { udp: true, ip_options: ip_options.to_vec(), ..Headers::plain() };
         headers.frame(&[5; 1000])
     }
 

@@ -32,6 +32,31 @@ pub struct Headers {
     pub tcp_options: Vec<u8>,
 }
 
+impl Headers {
+    /// Of a packet that nothing is special about: IPv4, TCP without flags and options.
+    pub fn plain() -> Self {
+        Self {
+            macs: [2; 12],
+            v6: false,
+            udp: false,
+            source: [10; 16],
+            target: [11; 16],
+            tos: 0,
+            ttl: 63,
+            id: 7,
+            dont_fragment: false,
+            ip_options: Vec::new(),
+            flow_label: 0,
+            ports: (80, 4000),
+            sequence: 0,
+            acknowledgement: 9,
+            flags: 0,
+            window: 500,
+            tcp_options: Vec::new(),
+        }
+    }
+}
+
 /// Any headers; addresses are unicast ones.
 pub fn headers() -> impl Strategy<Value = Headers> {
     let ip = (any::<bool>(), any::<[u8; 15]>(), any::<[u8; 15]>(), any::<u8>(), 1u8.., any::<u16>());

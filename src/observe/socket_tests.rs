@@ -30,7 +30,7 @@ use super::journal::{Journal, LogPolicy};
 use super::protocol::{MAX_REQUEST, Reply, Request};
 use crate::ports::{Chosen, ChosenPort, UnderlayPort};
 use crate::trace::Tracer;
-use crate::trace::question::{Connection, From, Protocol, Question};
+use crate::trace::question::{From, Protocol, Question};
 use crate::worker_thread::tests::Fake;
 
 const SEED: HashSeed = HashSeed(1, 2);
@@ -115,17 +115,7 @@ async fn every_question_is_answered_by_its_own_kind() {
         protocol: Some("tcp".into()),
     };
     let question = |from: &str| {
-        Box::new(Question {
-            from: From::Workload(from.into()),
-            source: None,
-            to: "10.1.0.3".into(),
-            protocol: Protocol::Udp { port: 53 },
-            source_port: None,
-            size: None,
-            dont_fragment: false,
-            ttl: None,
-            connection: Connection::New,
-        })
+        Box::new(Question::new(From::Workload(from.into()), "10.1.0.3", Protocol::Udp { port: 53 }))
     };
     let (answers, refusals) = client(&daemon.socket, {
         let requests = vec![

@@ -33,6 +33,23 @@ pub struct Question {
     pub connection: Connection,
 }
 
+impl Question {
+    /// About the plainest packet of this kind: from the sender's own address, no larger than it must be, of a new connection.
+    pub fn new(from: From, to: &str, protocol: Protocol) -> Self {
+        Self {
+            from,
+            source: None,
+            to: to.to_owned(),
+            protocol,
+            source_port: None,
+            size: None,
+            dont_fragment: false,
+            ttl: None,
+            connection: Connection::New,
+        }
+    }
+}
+
 /// Who hands the packet to the dataplane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -167,17 +184,7 @@ mod tests {
     fn a_short_question_is_enough() {
         let text = r#"{"from":{"workload":"a"},"to":"10.1.1.1","protocol":{"udp":{"port":53}}}"#;
         let question: Question = serde_json::from_str(text).unwrap();
-        let expected = Question {
-            from: From::Workload("a".into()),
-            source: None,
-            to: "10.1.1.1".into(),
-            protocol: Protocol::Udp { port: 53 },
-            source_port: None,
-            size: None,
-            dont_fragment: false,
-            ttl: None,
-            connection: Connection::New,
-        };
+        let expected = Question::new(From::Workload("a".into()), "10.1.1.1", Protocol::Udp { port: 53 });
         assert_eq!(question, expected);
     }
 }

@@ -67,17 +67,7 @@ fn spec() -> NodeSpec {
 }
 
 fn ask(from: From, to: &str, protocol: Protocol) -> Question {
-    Question {
-        from,
-        source: None,
-        to: to.into(),
-        protocol,
-        source_port: None,
-        size: None,
-        dont_fragment: false,
-        ttl: None,
-        connection: Connection::New,
-    }
+    Question::new(from, to, protocol)
 }
 
 fn workload(name: &str) -> From {

@@ -352,25 +352,7 @@ mod tests {
     }
 
     fn sample(v6: bool) -> Vec<u8> {
-        let headers = Headers {
-            macs: [2; 12],
-            v6,
-            udp: true,
-            source: [10; 16],
-            target: [11; 16],
-            tos: 0,
-            ttl: 1,
-            id: 7,
-            dont_fragment: true,
-            ip_options: Vec::new(),
-            flow_label: 0,
-            ports: (80, 4000),
-            sequence: 0,
-            acknowledgement: 0,
-            flags: 0,
-            window: 0,
-            tcp_options: Vec::new(),
-        };
+        let headers = Headers { v6, udp: true, ttl: 1, dont_fragment: true, ..Headers::plain() };
         headers.frame(&[5; 100])
     }
 

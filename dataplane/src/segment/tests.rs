@@ -202,23 +202,11 @@ proptest! {
 
 fn sample() -> Headers {
     Headers {
-        macs: [2; 12],
-        v6: false,
-        udp: false,
-        source: [10; 16],
-        target: [11; 16],
-        tos: 0,
-        ttl: 63,
-        id: 7,
         dont_fragment: true,
-        ip_options: Vec::new(),
-        flow_label: 0,
-        ports: (80, 4000),
         sequence: u32::MAX - 5000,
-        acknowledgement: 9,
         flags: 0x18,
-        window: 500,
         tcp_options: vec![1; 12],
+        ..Headers::plain()
     }
 }
 

@@ -2,7 +2,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
-use crate::trace::question::{Connection, From, Protocol};
+use crate::trace::question::{From, Protocol};
 use crate::trace::report::Outcome;
 
 const CONFIG: &str = r#"{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}"#;
@@ -51,17 +51,7 @@ fn options(node: Option<&str>) -> Options {
 }
 
 fn ask(from: &str, to: &str) -> Question {
-    Question {
-        from: From::Workload(from.into()),
-        source: None,
-        to: to.into(),
-        protocol: Protocol::Tcp { port: 80, flags: None },
-        source_port: None,
-        size: None,
-        dont_fragment: false,
-        ttl: None,
-        connection: Connection::New,
-    }
+    Question::new(From::Workload(from.into()), to, Protocol::Tcp { port: 80, flags: None })
 }
 
 #[test]

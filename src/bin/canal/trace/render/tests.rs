@@ -1,5 +1,5 @@
 use canal::trace::Tracer;
-use canal::trace::question::{Connection, From, Protocol, Question};
+use canal::trace::question::{From, Protocol, Question};
 use canal_dataplane::net::{HashSeed, Mac, Vni};
 use canal_dataplane::spec::policy::EndpointPolicy;
 use canal_dataplane::spec::{Endpoint, LocalVtep, NodeSpec, Route, Via, Vtep, Vxlan};
@@ -48,17 +48,7 @@ fn shown(question: &Question) -> String {
 }
 
 fn question() -> Question {
-    Question {
-        from: From::Workload("a".into()),
-        source: None,
-        to: "10.1.2.9".into(),
-        protocol: Protocol::Tcp { port: 80, flags: None },
-        source_port: None,
-        size: None,
-        dont_fragment: false,
-        ttl: None,
-        connection: Connection::New,
-    }
+    Question::new(From::Workload("a".into()), "10.1.2.9", Protocol::Tcp { port: 80, flags: None })
 }
 
 #[test]

@@ -8,7 +8,7 @@ const LARGE: libc::c_int = 128 * 1024;
 /// So does what is free at the end of the heap, from this size on. Reading one document takes and frees a hundred kilobytes:
 /// that much stays, or each would have to be paged in anew, with an interrupt of the workers' cores for each that goes.
 #[cfg(target_env = "gnu")]
-const FREE: libc::c_int = 2 * 1024 * 1024;
+const FREE: libc::c_int = 512 * 1024;
 
 /// Keeps what is free in one place and gives it back. By itself glibc makes a heap for each thread, and holds on to ever
 /// larger free blocks the larger those are that it sees come and go, such as a generation of tables: with thousands of

@@ -192,6 +192,12 @@ impl<'t> Etcd<'t> {
         answer["header"]["revision"].as_u64().context("no revision")
     }
 
+    /// Revision of the newest write.
+    pub fn revision(&self) -> Result<u64> {
+        let answer: Value = serde_json::from_str(&self.ctl(&["-w", "json", "get", "--", "/"])?)?;
+        answer["header"]["revision"].as_u64().context("no revision")
+    }
+
     /// Writes and deletes keys (`None`) in one transaction: every reader sees all of it or nothing.
     pub fn put_all(&self, changes: &[(String, Option<String>)]) -> Result<()> {
         // etcdctl's own language: compares, then what is done, then what is done otherwise; Go's quoting is JSON's here.

@@ -77,6 +77,17 @@ impl<'t> Overlay<'t> {
         let etcd = Etcd::start(topology)?;
         Self::on(topology, etcd, network, roles)
     }
+
+    /// Waits until every canal node enforces everything that has been written. Until then a packet may meet what was there
+    /// before, so that nothing is proven by what passes.
+    pub fn wait_enforced(&self) -> Result<()> {
+        let revision = self.store.revision()?;
+        for canal in self.canals.iter().flatten() {
+            let (code, said) = canal.wait_revision(revision, "20s")?;
+            ensure!(code == Some(0), "{}: {said}", canal.host.node());
+        }
+        Ok(())
+    }
 }
 
 impl<'t, S: Store> Overlay<'t, S> {

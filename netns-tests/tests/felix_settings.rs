@@ -82,9 +82,7 @@ fn a_pod_reaches_its_own_host_as_the_configuration_says_at_the_moment() -> Resul
     expect("Drop for this one", false)?;
     action("node.somebody-else", "Accept")?;
     action("default", "Accept")?;
-    wait::until("another node's setting has come", wait::SOON, || {
-        Ok(overlay.canal(0).status()?["datastore"]["behind_ms"] == 0)
-    })?;
+    overlay.wait_enforced()?;
     expect("Accept for others", false)?;
     felix(&own, Value::Null).delete(&overlay.store)?;
     expect("without one of its own", true)?;

@@ -8,7 +8,6 @@ use netns_tests::traffic::{Ping, Transfer};
 use netns_tests::{Canal, CanalOptions, Etcd, Network, Overlay, Role, Shape, Store, Topology, wait};
 use serde_json::json;
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 /// An etcd with the default config, and nothing else running.
 fn etcd(topology: &Topology) -> Result<Etcd<'_>> {
@@ -136,7 +135,7 @@ fn a_deleted_lease_is_taken_again_while_traffic_flows() -> Result<()> {
     wait::until("the lease is back", wait::SOON, || Ok(overlay.canal(0).lease(&overlay.store)? == before))?;
     stream.expect_progress(5_000_000, wait::SOON)?;
     stream.finish(wait::SOON)?;
-    overlay.canal(0).status()?;
+    wait::until("the status is content again", wait::SOON, || overlay.canal(0).status().map(|_| true))?;
     topology.pass()
 }
 
@@ -208,7 +207,7 @@ fn nonsense_among_the_leases_harms_nobody() -> Result<()> {
     for (key, value) in junk {
         overlay.store.put(&format!("{PREFIX}/subnets/{key}"), value)?;
     }
-    std::thread::sleep(Duration::from_millis(500));
+    overlay.wait_enforced()?;
     Ping::to(overlay.pod(1).v4).expect_all(&overlay.pod(0).ns)?;
     // Somebody should look at them, so they are said; by whom they were written nobody knows.
     let (_, status) = overlay.canal(0).status_text()?;
@@ -225,7 +224,7 @@ fn a_peer_with_another_vni_in_its_lease_is_programmed_all_the_same() -> Result<(
     let overlay = Overlay::start(&topology, &Network::default(), &[Role::canal(), Role::Kernel])?;
     let lease = overlay.kernel(1).lease();
     overlay.store.put_lease(&lease.subnets.key(), &lease.value(7))?;
-    std::thread::sleep(Duration::from_millis(500));
+    overlay.wait_enforced()?;
     Ping::to(overlay.pod(1).v4).expect_all(&overlay.pod(0).ns)?;
     topology.pass()
 }

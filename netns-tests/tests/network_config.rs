@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use netns_tests::flannel::{self, PREFIX};
+use netns_tests::overlay::wait_reachable;
 use netns_tests::traffic::{Ping, Transfer};
 use netns_tests::{Canal, Network, Overlay, Role, Shape, Store, Topology, wait};
 use serde_json::{Value, json};
@@ -106,6 +107,7 @@ fn a_config_that_disappears_changes_nothing() -> Result<()> {
     overlay.store.set_net_conf(&flannel::net_conf(false, &json!({})))?;
     overlay.kernel(1).retire(&overlay.store)?;
     overlay.kernel(1).publish(&overlay.store)?;
+    wait_reachable(a, b.v4.into())?;
     overlay.exchange(a, b, 62)?;
     topology.pass()
 }

@@ -16,7 +16,8 @@ fn global(name: &str, spec: Value) -> Resource {
 
 fn labelled(overlay: &Overlay<'_>, pod: &Pod, role: &str) -> Result<()> {
     let value = endpoint(pod, &[("role", role)], &[]);
-    overlay.store.put_workload(NAMESPACE, &pod.endpoint_name(), &value)
+    overlay.store.put_workload(NAMESPACE, &pod.endpoint_name(), &value)?;
+    overlay.wait_enforced()
 }
 
 /// Waits until TCP is as it should be, and looks a second time.
@@ -62,8 +63,10 @@ impl<'t> Pair<'t> {
         SocketAddr::new(IpAddr::V4(self.server().v4), PORT)
     }
 
+    /// Writes it, and waits until both nodes enforce it.
     fn put(&self, resource: &Resource) -> Result<()> {
-        resource.put(&self.overlay.store)
+        resource.put(&self.overlay.store)?;
+        self.overlay.wait_enforced()
     }
 
     fn expect(&self, when: &str, passes: bool) -> Result<()> {

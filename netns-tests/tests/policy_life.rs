@@ -183,6 +183,7 @@ fn an_endpoint_that_flaps_ends_as_it_was_last_written() -> Result<()> {
     )
     .put(&overlay.store)?;
     labelled(&overlay, overlay.pod(1), "server")?;
+    overlay.wait_enforced()?;
     let to = SocketAddr::new(overlay.pod(1).v4.into(), PORT);
     let _service = Service::start(&overlay.pod(1).ns, to.ip(), PORT)?;
     for round in 0..4 {
@@ -280,6 +281,8 @@ fn a_fragment_without_ports_does_not_slip_past_a_rule_about_ports() -> Result<()
     labelled(&overlay, overlay.pod(1), "server")?;
     let rule = json!([{"action": "Allow", "protocol": "UDP", "destination": {"ports": [5001]}}]);
     global("one-port", ingress("role == 'server'", rule)).put(&overlay.store)?;
+    // Before it is in force the closed port is open.
+    overlay.wait_enforced()?;
     let open = UdpSocketAt::open(overlay.pod(1), 5001)?;
     let closed = UdpSocketAt::open(overlay.pod(1), 5002)?;
     let client = UdpSocketAt::open(overlay.pod(0), 4000)?;

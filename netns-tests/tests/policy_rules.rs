@@ -56,11 +56,15 @@ impl<'t> Town<'t> {
     }
 
     fn name_ports(&self, pod: &Pod, labels: &[(&str, &str)], ports: &[(&str, &str, u16)]) -> Result<()> {
-        self.overlay.store.put_workload(NAMESPACE, &pod.endpoint_name(), &endpoint(pod, labels, ports))
+        let value = endpoint(pod, labels, ports);
+        self.overlay.store.put_workload(NAMESPACE, &pod.endpoint_name(), &value)?;
+        self.overlay.wait_enforced()
     }
 
+    /// Writes it, and waits until it is in force.
     fn put(&self, resource: &Resource) -> Result<()> {
-        resource.put(&self.overlay.store)
+        resource.put(&self.overlay.store)?;
+        self.overlay.wait_enforced()
     }
 
     fn at(&self, port: u16) -> SocketAddr {
@@ -221,7 +225,8 @@ fn ten_thousand_entries_of_a_network_set_decide_like_one() -> Result<()> {
     };
     let put = |nets: &[String]| {
         let set = set(nets);
-        town.overlay.store.put_long(&set.key(), &set.value().to_string())
+        town.overlay.store.put_long(&set.key(), &set.value().to_string())?;
+        town.overlay.wait_enforced()
     };
     put(&nets)?;
     let rules = json!([{"action": "Deny", "source": {"selector": "list == 'blocked'"}}, {"action": "Allow"}]);

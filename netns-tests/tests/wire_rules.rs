@@ -207,10 +207,11 @@ fn a_forged_packet_too_big_is_ignored() -> Result<()> {
     let ends = ((canal.v4.into(), 44_444), (peer.v4.into(), plan::VXLAN_PORT));
     let quoted = frames::udp(quoted_link, ends.0, ends.1, 64, &Vxlan::plain(99).wrap(&[0; 40]));
     let socket = PacketSocket::open(&liar.ns, "eth0")?;
-    for mtu in [68, 576, 1280] {
-        socket.send(&frames::frag_needed(link, liar.v4, canal.v4, mtu, &quoted[14..]))?;
-    }
-    std::thread::sleep(Duration::from_millis(300));
+    let mtus = [68, 576, 1280];
+    overlay.canal(0).expect_drops(&["pmtu_forged"], mtus.len() as u64, || {
+        let lie = |mtu| frames::frag_needed(link, liar.v4, canal.v4, mtu, &quoted[14..]);
+        mtus.into_iter().try_for_each(|mtu| socket.send(&lie(mtu)))
+    })?;
     Ping::to(overlay.pod(1).v4).packet_size(1450).dont_fragment().expect_all(&overlay.pod(0).ns)?;
     topology.pass()
 }

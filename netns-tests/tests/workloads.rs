@@ -174,8 +174,12 @@ fn pods_attach_and_detach_while_traffic_flows() -> Result<()> {
         other.detach(&overlay.store)?;
         overlay.canal(0).wait_endpoint(&other.interface, false)?;
         wait_unreachable(remote, other.v4.into())?;
-        let programs = attached::programs(host)?;
-        ensure!(!programs.keys().any(|k| k.starts_with(&other.interface)), "left attached: {programs:?}");
+        // Steering is let go after the tables have forgotten the pod.
+        wait::until("nothing is left attached", wait::SOON, || {
+            let programs = attached::programs(host)?;
+            ensure!(!programs.keys().any(|k| k.starts_with(&other.interface)), "{programs:?}");
+            Ok(true)
+        })?;
         stream.expect_progress(1_000_000, wait::SOON)?;
     }
     stream.finish(wait::SOON)?;

@@ -11,7 +11,7 @@ cd "$ROOT"
 # name:limit in seconds
 PHASES=(packages:900 fmt:60 shell:60 layers:120 clippy:1800 unit:2400 fuzz:1500 release:2400 netns:2400)
 SKIPPED=77
-FUZZ_CRATES=(dataplane/fuzz control/fuzz)
+FUZZ_CRATES=(fuzz dataplane/fuzz control/fuzz)
 # Inputs of the smoke run per target, and their greatest size: enough to reach every parser's first branches.
 FUZZ_INPUTS=200 FUZZ_BYTES=600
 

@@ -20,6 +20,7 @@ pub mod fingerprint;
 pub mod flannel;
 pub mod fragments;
 pub mod frames;
+pub mod http;
 pub mod kernel_peer;
 pub mod netns;
 pub mod overlay;

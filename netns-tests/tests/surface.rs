@@ -1,22 +1,13 @@
 //! What people meet: flags, refusals, `canal show`, status, metrics and health.
 
-use anyhow::{Context, Result, ensure};
-use netns_tests::{Canal, CanalOptions, Etcd, Network, Overlay, Role, Shape, Store, Topology, flannel, wait};
+use anyhow::{Result, ensure};
+use netns_tests::{
+    Canal, CanalOptions, Etcd, Network, Overlay, Role, Shape, Store, Topology, flannel, http, wait,
+};
 use serde_json::json;
 
 fn answer(overlay: &Overlay<'_>, url: &str) -> Result<(u16, String)> {
-    let (host, path) = url.split_once('/').context("host/path")?;
-    let (host, path) = (host.to_owned(), path.to_owned());
-    overlay.host(0).ns.enter(move || {
-        use std::io::{Read, Write};
-        let mut stream = std::net::TcpStream::connect(&host).with_context(|| host.clone())?;
-        stream.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;
-        write!(stream, "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        let code = text.split(' ').nth(1).context("no status")?.parse()?;
-        Ok((code, text))
-    })
+    http::get(&overlay.host(0).ns, url)
 }
 
 #[test]

@@ -13,6 +13,7 @@ use canal_dataplane::spec::NodeSpec;
 use canal_dataplane::tables::policy::Memo;
 use canal_dataplane::tables::{Reader, Tables};
 use canal_io::clock::coarse_ms;
+use canal_io::tun::lost_frames;
 use canal_io::xdp::{Mode, Transfer};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant as Moment, timeout_at};
@@ -154,6 +155,7 @@ impl Inspector {
         Facts {
             workers: self.workers(),
             ports: self.ports(),
+            device: lost_frames(&self.device).ok().map(|lost| (self.device.clone(), lost)),
             drops: views::drops(counters.clone()),
             census: views::census(counters.clone()),
             flow_shares: flow_shares::shares(&shares, &tables),

@@ -20,6 +20,8 @@ pub struct Facts {
     pub workers: Vec<WorkerView>,
     /// Port queues.
     pub ports: Vec<PortView>,
+    /// Name of the TAP device, and frames that the kernel has lost there; `None`: it does not say.
+    pub device: Option<(String, u64)>,
     /// Every reason.
     pub drops: Vec<DropView>,
     /// Flows of all workers together, by protocol and state.
@@ -129,6 +131,11 @@ pub fn render(facts: &Facts) -> String {
             let worker = port.worker.to_string();
             text.sample(&[("worker", &worker), ("port", &port.name), ("kind", &port.kind)], value(port));
         }
+    }
+    let help = "Frames the kernel dropped at the TAP device because no worker took them in time.";
+    text.head("canal_device_lost_frames_total", "counter", help);
+    if let Some((device, lost)) = &facts.device {
+        text.sample(&[("device", device)], *lost);
     }
     policy(&mut text, facts);
     shares(&mut text, facts);
@@ -299,6 +306,7 @@ mod tests {
                 tx_full: 4,
                 ..PortView::default()
             }],
+            device: Some(("canal0".into(), 77)),
             drops: views::drops(counters.iter()),
             census: views::census(counters.iter()),
             flow_shares: FlowShares {
@@ -372,6 +380,7 @@ mod tests {
             "canal_worker_time_seconds_total{worker=\"0\",state=\"busy\"} 2.000000001\n",
             "canal_worker_timed_seconds_total{worker=\"1\",part=\"encap\"} 0.000000000\n",
             "canal_port_sent_full_total{worker=\"0\",port=\"canal0\",kind=\"tap\"} 4\n",
+            "canal_device_lost_frames_total{device=\"canal0\"} 77\n",
             "canal_lease_expires_in_seconds 86000\n",
             "canal_policy_verdicts_total{worker=\"1\",direction=\"egress\",verdict=\"denied\"} 1\n",
             "canal_policy_verdicts_total{worker=\"1\",direction=\"ingress\",verdict=\"denied\"} 0\n",

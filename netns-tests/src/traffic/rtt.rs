@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 /// Bytes of a probe.
 const SIZE: usize = 64;
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Sorted round-trip times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoundTrips {
     sorted: Vec<Duration>,
-    /// Probes without an answer within 200 ms.
+    /// Probes without an answer in time.
     pub lost: usize,
 }
 
@@ -24,12 +26,18 @@ impl RoundTrips {
     }
 }
 
-/// Sends `count` probes, `gap` apart, to an echo server; the first tenth warms up and is not counted.
+/// Sends `count` probes, `gap` apart, to an echo server, and waits 200 ms for each answer; the first tenth warms up and is not
+/// counted.
 pub fn probe(to: SocketAddr, count: usize, gap: Duration) -> Result<RoundTrips> {
+    probe_within(to, count, gap, PATIENCE)
+}
+
+/// [`probe`] with another time to wait: where many answers are lost.
+pub fn probe_within(to: SocketAddr, count: usize, gap: Duration, patience: Duration) -> Result<RoundTrips> {
     let any: IpAddr = if to.is_ipv4() { "0.0.0.0".parse()? } else { "::".parse()? };
     let socket = UdpSocket::bind((any, 0))?;
     socket.connect(to)?;
-    socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+    socket.set_read_timeout(Some(patience))?;
     let (mut sorted, mut lost) = (Vec::with_capacity(count), 0);
     let mut answer = [0; SIZE];
     for number in 0..count as u64 {

@@ -2,6 +2,7 @@
 
 mod device;
 mod ioctl;
+mod losses;
 mod port;
 mod tag;
 pub mod vnet_hdr;
@@ -9,6 +10,7 @@ mod writer;
 
 pub use device::{Shortfall, TapAbilities, TapConfig, TapDevice, TapError, TapQueue};
 pub(crate) use device::{channels, hardware_address, is_ethernet};
+pub use losses::lost_frames;
 pub use port::TapPort;
 pub use tag::DEVICE_MAC;
 pub use writer::TapWriter;

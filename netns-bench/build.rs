@@ -4,7 +4,7 @@
 mod bpf;
 
 fn main() {
-    for object in ["packets"] {
+    for object in ["packets", "bound"] {
         bpf::compile(object, "v3");
     }
 }

@@ -153,14 +153,20 @@ static __always_inline int is_udp(__u8 *frame)
     return *(__u16 *)(frame + 12) == bpf_htons(0x0800) && frame[14] == 0x45 && frame[23] == 17;
 }
 
-// The inner packet: between the two pods, UDP, from a port of the generator to one.
+// A UDP packet from a port of the generator to one: the echo server's port is below.
+static __always_inline int is_generated(__u8 *frame)
+{
+    return bpf_ntohs(*(__u16 *)(frame + 34)) >= FIRST_PORT && bpf_ntohs(*(__u16 *)(frame + 36)) >= FIRST_PORT;
+}
+
+// The inner packet: between the two pods, UDP, the generator's.
 static __always_inline int is_ours(__u8 *inner)
 {
     return is_udp(inner) && *(__u32 *)(inner + 26) == sink_inner_from && *(__u32 *)(inner + 30) == sink_inner_to &&
-           bpf_ntohs(*(__u16 *)(inner + 34)) >= FIRST_PORT && bpf_ntohs(*(__u16 *)(inner + 36)) >= FIRST_PORT;
+           is_generated(inner);
 }
 
-// True for what is for the measurement, which is counted. The rest (ARP, the datastore's connections) is the kernel's.
+// True for what is for the measurement, which is counted. The rest (ARP, the datastore's connections, probes) is the kernel's.
 static __always_inline int judge(__u8 *data, __u8 *end)
 {
     if (data + PLAIN_HEADERS > end || !is_udp(data))
@@ -169,10 +175,12 @@ static __always_inline int judge(__u8 *data, __u8 *end)
     if (sink_tunnel) {
         if (*(__u16 *)(data + 36) != bpf_htons(VXLAN_PORT))
             return 0;
+        if (data + TUNNEL_HEADERS <= end && is_udp(data + OUTER) && !is_generated(data + OUTER))
+            return 0;
         good = data + TUNNEL_HEADERS <= end && *(__u32 *)(data + 30) == sink_outer_to && data[42] == 0x08 &&
                bpf_ntohl(*(__u32 *)(data + 46)) >> 8 == sink_vni && is_ours(data + OUTER);
     } else {
-        if (*(__u32 *)(data + 30) != sink_inner_to || bpf_ntohs(*(__u16 *)(data + 36)) < FIRST_PORT)
+        if (*(__u32 *)(data + 30) != sink_inner_to || !is_generated(data))
             return 0;
         good = is_ours(data);
     }

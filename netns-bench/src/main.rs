@@ -4,12 +4,14 @@
 //! [`line`], [`cluster`]); then every run measures each of them in turn
 //! ([`scenario`]), so that a slow minute of the machine meets all of them. What comes out are medians ([`report`]).
 
+mod bound;
 mod bulk;
 mod cluster;
 mod conntrack;
 mod interrupt;
 mod line;
 mod machine;
+mod open_vswitch;
 mod packets;
 mod pair;
 mod peer;
@@ -31,10 +33,12 @@ use std::time::Duration;
 #[derive(Parser)]
 #[command(name = "canal-bench")]
 struct Arguments {
-    /// What to measure: tcp-1, tcp-8, rtt, memory, start (these five if none is named), idle, rtt-load; newflows, encap-64,
-    /// decap-64, encap-imix, decap-imix, encap-1400, flows-1000, flows-100000; policy-change, load, updates.
+    /// What to measure: tcp-1, tcp-8, rtt, memory, start (these five if none is named), idle, rtt-load; rtt-node, rtt-node-load,
+    /// newflows, encap-64, decap-64, encap-imix, decap-imix, encap-1400, flows-1000, flows-100000, restart, overload;
+    /// policy-change, load, updates.
     scenarios: Vec<Scenario>,
-    /// Whom: kernel-vxlan, kernel-iptables-N, kernel-nftables-N, canal-PORT, canal-PORT-N; N is a number of policies.
+    /// Whom: kernel-vxlan, kernel-iptables-N, kernel-nftables-N, canal-PORT, canal-PORT-N, canal-gateway, canal-gateway-N, ovs-none, ovs-ct-N (where Open
+    /// vSwitch is installed), af-xdp-bound; N is a number of policies.
     #[arg(long, value_delimiter = ',')]
     peers: Vec<Peer>,
     /// How often each peer is measured.
@@ -65,8 +69,11 @@ enum Output {
 
 fn main() -> Result<()> {
     let mut words = std::env::args().skip(1);
-    if words.next().as_deref() == Some(packets::generator::MODE) {
-        return packets::generator::main(&words.next().unwrap_or_default());
+    let (mode, order) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    match mode.as_str() {
+        packets::generator::MODE => return packets::generator::main(&order),
+        bound::MODE => return bound::main(&order),
+        _ => {}
     }
     let arguments = Arguments::parse();
     ensure!(nix::unistd::geteuid().is_root(), "this needs root");

@@ -11,6 +11,7 @@ use crate::site::{Plan, Site};
 use anyhow::{Context, Result};
 use netns_tests::frames::mac;
 use netns_tests::overlay::wait_reachable;
+use netns_tests::plan::GATEWAY_MAC;
 use netns_tests::pod::NAMESPACE;
 use netns_tests::traffic::{Flows, rtt, udp::Echo};
 use netns_tests::{CanalOptions, DirStore, Network, Overlay, Role, Store, Topology, wait};
@@ -24,12 +25,13 @@ pub const ECHO_PORT: u16 = 7002;
 /// Flows of the memory scenario.
 pub const FLOWS: usize = 1_000_000;
 /// Pause between probes: the path is idle, and not asleep.
-const GAP: Duration = Duration::from_micros(200);
-/// Packets a second beside the probes, and how many flows they belong to.
-const LOAD: f64 = 100_000.0;
-const LOAD_FLOWS: u32 = 100;
+pub const GAP: Duration = Duration::from_micros(200);
+/// Packets a second beside the probes.
+pub const LOAD: f64 = 100_000.0;
+/// How many flows they belong to.
+pub const LOAD_FLOWS: u32 = 100;
 /// Probes of a measurement.
-const PROBES: usize = 5_000;
+pub const PROBES: usize = 5_000;
 
 /// The two nodes. No server runs beside them: desired state is in a directory.
 pub struct Pair<'t> {
@@ -80,7 +82,7 @@ impl<'t> Pair<'t> {
                     let endpoint = netns_tests::calico::endpoint(pod, &[calico::LABEL], &[]);
                     self.overlay.store.put_workload(NAMESPACE, &pod.endpoint_name(), &endpoint)?;
                 }
-                Forwarder::Kernel => {}
+                Forwarder::Kernel | Forwarder::Gateway | Forwarder::Bound | Forwarder::OpenVSwitch => {}
             }
         }
         if matches!(self.peer.forwarder, Forwarder::Canal(_)) {
@@ -115,6 +117,7 @@ impl<'t> Pair<'t> {
         let ends = Ends {
             pod: here.v4,
             pod_mac: mac(&here.mac),
+            router_mac: mac(GATEWAY_MAC),
             remote_pod: there.v4,
             vtep: host.v4,
             underlay_mac: mac(&host.mac()),

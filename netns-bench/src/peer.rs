@@ -15,6 +15,12 @@ pub enum Forwarder {
     Nftables,
     /// canal with this `--port`.
     Canal(String),
+    /// canal between two interfaces, both on AF_XDP, for a plain host behind one of them.
+    Gateway,
+    /// The emptiest forwarder over AF_XDP.
+    Bound,
+    /// Open vSwitch in user space, over AF_XDP.
+    OpenVSwitch,
 }
 
 /// A forwarder with so many policies about its pod; `None`: no policy at all.
@@ -29,7 +35,12 @@ pub struct Peer {
 impl Peer {
     /// The kernel forwards, which works where packets are received and has no process.
     pub fn is_kernel(&self) -> bool {
-        !matches!(self.forwarder, Forwarder::Canal(_))
+        matches!(self.forwarder, Forwarder::Kernel | Forwarder::Iptables | Forwarder::Nftables)
+    }
+
+    /// It is canal's daemon that forwards.
+    pub fn is_canal(&self) -> bool {
+        matches!(self.forwarder, Forwarder::Canal(_) | Forwarder::Gateway)
     }
 }
 
@@ -48,10 +59,13 @@ impl FromStr for Peer {
             ("kernel-vxlan", None) => Forwarder::Kernel,
             ("kernel-iptables", Some(_)) => Forwarder::Iptables,
             ("kernel-nftables", Some(_)) => Forwarder::Nftables,
+            ("af-xdp-bound", None) => Forwarder::Bound,
+            ("ovs-none", None) | ("ovs-ct", Some(_)) => Forwarder::OpenVSwitch,
+            ("canal-gateway", _) => Forwarder::Gateway,
             _ => match what.strip_prefix("canal-") {
                 Some(port) if !port.is_empty() => Forwarder::Canal(port.to_owned()),
                 _ => bail!(
-                    "unknown peer {name}; there are kernel-vxlan, kernel-iptables-N, kernel-nftables-N, canal-PORT, canal-PORT-N"
+                    "unknown peer {name}; there are kernel-vxlan, kernel-iptables-N, kernel-nftables-N, canal-PORT, canal-PORT-N, canal-gateway, canal-gateway-N, ovs-none, ovs-ct-N, af-xdp-bound"
                 ),
             },
         };
@@ -66,6 +80,10 @@ impl fmt::Display for Peer {
             Forwarder::Iptables => write!(f, "kernel-iptables")?,
             Forwarder::Nftables => write!(f, "kernel-nftables")?,
             Forwarder::Canal(port) => write!(f, "canal-{port}")?,
+            Forwarder::Gateway => write!(f, "canal-gateway")?,
+            Forwarder::Bound => write!(f, "af-xdp-bound")?,
+            Forwarder::OpenVSwitch if self.policies.is_none() => write!(f, "ovs-none")?,
+            Forwarder::OpenVSwitch => write!(f, "ovs-ct")?,
         }
         self.policies.map_or(Ok(()), |n| write!(f, "-{n}"))
     }
@@ -78,8 +96,9 @@ mod tests {
     #[test]
     fn names_are_read_as_they_are_written() {
         let kernel = ["kernel-vxlan", "kernel-iptables-100", "kernel-nftables-1"];
-        let ours = ["canal-tap", "canal-udp-10000", "canal-af-xdp", "canal-af-xdp-1"];
-        for name in kernel.iter().chain(&ours) {
+        let ours = ["canal-tap", "canal-udp-10000", "canal-af-xdp", "canal-af-xdp-1", "canal-gateway-10"];
+        let others = ["af-xdp-bound", "ovs-none", "ovs-ct-1000"];
+        for name in kernel.iter().chain(&ours).chain(&others) {
             assert_eq!(name.parse::<Peer>().expect("a peer").to_string(), *name);
         }
         for name in [
@@ -91,6 +110,10 @@ mod tests {
             "canal",
             "canal-",
             "canal-1",
+            "ovs",
+            "ovs-ct",
+            "ovs-none-1",
+            "af-xdp-bound-1",
         ] {
             assert!(name.parse::<Peer>().is_err(), "{name}");
         }

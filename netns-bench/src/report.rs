@@ -2,6 +2,7 @@
 
 use comfy_table::Table;
 use serde::Serialize;
+use std::time::Duration;
 
 /// The peer that others are compared with.
 const BASE: &str = "kernel-vxlan";
@@ -46,6 +47,23 @@ impl Samples {
         let value = rounded(value);
         eprintln!("      {peer:<26} {scenario:<14} {metric:<22} {value}");
         self.all.push(Sample { peer: peer.to_owned(), scenario: scenario.to_owned(), metric, value });
+    }
+
+    /// Notes times that so many percent of `times` did not exceed, in milliseconds, each under a name of its own.
+    pub fn add_percentiles(
+        &mut self,
+        peer: &str,
+        scenario: &str,
+        mut times: Vec<Duration>,
+        metrics: &[(&'static str, f64)],
+    ) {
+        times.sort_unstable();
+        for (metric, percent) in metrics {
+            let rank = (times.len() as f64 * percent / 100.0).ceil() as usize;
+            if let Some(time) = times.get(rank.saturating_sub(1)) {
+                self.add(peer, scenario, metric, time.as_secs_f64() * 1e3);
+            }
+        }
     }
 
     /// One summary for each peer, scenario and metric, in the order of first appearance.
@@ -133,6 +151,15 @@ mod tests {
     fn the_median_is_the_middle_or_between_two() {
         assert_eq!(samples(&[3.0, 1.0, 2.0]).summaries()[0].median, 2.0);
         assert_eq!(samples(&[4.0, 1.0, 2.0, 3.0]).summaries()[0].median, 2.5);
+    }
+
+    #[test]
+    fn percentiles_are_taken_by_rank() {
+        let mut samples = Samples::default();
+        let times = (1..=200).rev().map(Duration::from_millis).collect();
+        samples.add_percentiles("canal-tap", "overload", times, &[("p50_ms", 50.0), ("max_ms", 100.0)]);
+        let medians: Vec<f64> = samples.summaries().iter().map(|s| s.median).collect();
+        assert_eq!(medians, [100.0, 200.0]);
     }
 
     #[test]

@@ -4,8 +4,9 @@ use crate::cluster::Cluster;
 use crate::conntrack::Room;
 use crate::interrupt;
 use crate::line::{self, Line};
+use crate::open_vswitch;
 use crate::pair::Pair;
-use crate::peer::Peer;
+use crate::peer::{Forwarder, Peer};
 use crate::report::Samples;
 use crate::scenario::{Place, Scenario};
 use crate::site::{Plan, Site};
@@ -41,6 +42,11 @@ fn at(
                 peers.push(peer);
             }
         }
+    }
+    peers.retain(|peer| scenarios.iter().any(|scenario| scenario.measurable(peer)));
+    if peers.iter().any(|peer| peer.forwarder == Forwarder::OpenVSwitch) && !open_vswitch::is_installed() {
+        eprintln!("!!! Open vSwitch is not installed (Debian's package openvswitch-switch): left out");
+        peers.retain(|peer| peer.forwarder != Forwarder::OpenVSwitch);
     }
     let mut note = |what: String, result: Result<()>| {
         if let Err(error) = result {

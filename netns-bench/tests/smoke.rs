@@ -40,7 +40,7 @@ fn two_nodes() {
         "start",
         "rtt-load",
         "--peers",
-        "kernel-iptables-3,canal-tap-3",
+        "kernel-iptables-3,canal-tap-3,canal-af-xdp",
     ]);
     expect(
         &found,
@@ -52,6 +52,8 @@ fn two_nodes() {
             "canal-tap-3 memory flows_mb",
             "canal-tap-3 start lease_to_packet_ms",
             "canal-tap-3 rtt-load p99_us",
+            "canal-af-xdp tcp-1 gbit_per_s",
+            "canal-af-xdp memory flows_mb",
         ],
     );
 }
@@ -68,7 +70,7 @@ fn packets_through_one_node() {
         "flows-1000",
         "flows-100000",
         "--peers",
-        "kernel-iptables-10,kernel-nftables-10,canal-tap-10,canal-udp",
+        "kernel-iptables-10,kernel-nftables-10,canal-tap-10,canal-udp,canal-af-xdp-10,af-xdp-bound",
     ]);
     expect(
         &found,
@@ -84,8 +86,57 @@ fn packets_through_one_node() {
             "kernel-iptables-10 encap-1400 pps",
             "canal-tap-10@1core flows-1000 pps",
             "canal-tap-10@split flows-100000 pps",
+            "canal-af-xdp-10@split newflows flows_per_s",
+            "af-xdp-bound@1core encap-64 pps",
+            "af-xdp-bound@split decap-imix ns_per_packet",
         ],
     );
+}
+
+#[test]
+fn one_node_in_trouble() {
+    let found = measured(&["restart", "overload", "--peers", "canal-tap-3,canal-udp-3,canal-af-xdp-3"]);
+    expect(
+        &found,
+        &[
+            "canal-tap-3 restart terminated_blocked_ms",
+            "canal-udp-3 restart killed_blocked_ms",
+            "canal-tap-3@1core overload status_p99_ms",
+            "canal-tap-3@split overload unaccounted_percent",
+            "canal-udp-3@split overload enforced_p99_ms",
+            "canal-af-xdp-3@1core overload after_by_before",
+        ],
+    );
+}
+
+#[test]
+fn round_trips_through_one_node() {
+    let peers = "kernel-vxlan,canal-tap-3,canal-af-xdp,af-xdp-bound";
+    let found = measured(&["rtt-node", "rtt-node-load", "--peers", peers]);
+    for peer in peers.split(',') {
+        expect(&found, &[&format!("{peer} rtt-node p99.9_us"), &format!("{peer} rtt-node-load pps")]);
+    }
+}
+
+/// Without Open vSwitch on the machine nothing is measured, and that is no failure.
+#[test]
+fn open_vswitch_where_it_is_installed() {
+    let installed =
+        Command::new("ovs-vswitchd").arg("--version").output().is_ok_and(|done| done.status.success());
+    let found = measured(&["encap-64", "decap-64", "newflows", "--peers", "ovs-none,ovs-ct-10"]);
+    if installed {
+        expect(
+            &found,
+            &[
+                "ovs-none@1core encap-64 pps",
+                "ovs-none@split decap-64 pps",
+                "ovs-ct-10@split encap-64 ns_per_packet",
+                "ovs-ct-10@split newflows flows_per_s",
+            ],
+        );
+    } else {
+        assert_eq!(found, [""; 0]);
+    }
 }
 
 #[test]

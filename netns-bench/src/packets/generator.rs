@@ -60,7 +60,7 @@ struct Order {
 
 /// A running generator; it ends with the value.
 pub struct Generator {
-    _process: Background,
+    process: Background,
     progress: Array<MapData, [u64; 3]>,
 }
 
@@ -90,12 +90,18 @@ impl Generator {
         BufReader::new(output).read_line(&mut line)?;
         let id = line.trim().parse().context("the generator has not started")?;
         let map = aya::maps::Map::Array(MapData::from_id(id).context("the generator's map")?);
-        Ok(Self { _process: process, progress: Array::try_from(map)? })
+        Ok(Self { process, progress: Array::try_from(map)? })
     }
 
     /// Packets sent so far.
     pub fn sent(&self) -> Result<u64> {
         Ok(self.progress.get(&0, 0)?[0])
+    }
+
+    /// Ends it; how many packets it has sent in all.
+    pub fn finish(mut self) -> Result<u64> {
+        self.process.kill();
+        self.sent()
     }
 }
 

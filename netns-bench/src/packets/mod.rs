@@ -3,7 +3,7 @@
 
 pub mod generator;
 pub mod sink;
-mod template;
+pub mod template;
 
 use anyhow::{Context, Result};
 use aya::programs::Xdp;
@@ -21,6 +21,8 @@ pub struct Ends {
     pub pod: std::net::Ipv4Addr,
     /// Its MAC address.
     pub pod_mac: [u8; 6],
+    /// MAC address of its next hop: of the forwarder's interface towards it.
+    pub router_mac: [u8; 6],
     /// The pod behind the tunnel.
     pub remote_pod: std::net::Ipv4Addr,
     /// The forwarder's tunnel address.

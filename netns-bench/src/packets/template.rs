@@ -8,8 +8,11 @@ use std::net::Ipv4Addr;
 pub const LENGTH: usize = 96;
 /// VXLAN network identifier.
 pub const VNI: u32 = 1;
+/// The first of the outer source ports that flows may have.
+const FIRST_TUNNEL_PORT: u16 = 0xc000;
 
-fn ethernet(to: [u8; 6], from: [u8; 6]) -> Vec<u8> {
+/// An Ethernet header in front of IPv4.
+pub fn ethernet(to: [u8; 6], from: [u8; 6]) -> Vec<u8> {
     [&to[..], &from, &[8, 0]].concat()
 }
 
@@ -30,21 +33,27 @@ fn udp(from: u16, to: u16) -> Vec<u8> {
     [from.to_be_bytes(), to.to_be_bytes(), [0; 2], [0; 2]].concat()
 }
 
+/// Headers of a tunnel from one address to another, with lengths of zero: Ethernet, IPv4, UDP, VXLAN.
+fn tunnel(outer: Vec<u8>, from: Ipv4Addr, to: Ipv4Addr, from_port: u16) -> Vec<u8> {
+    let vxlan = [[8, 0, 0, 0], (VNI << 8).to_be_bytes()].concat();
+    [outer, ipv4(from, to), udp(from_port, plan::VXLAN_PORT), vxlan].concat()
+}
+
+/// Headers of everything that a forwarder sends to the other end of the tunnel, by way of `next_hop`: up to and with the
+/// inner Ethernet header, which takes the place of the pod's.
+pub fn outgoing(ends: &Ends, next_hop: [u8; 6]) -> Vec<u8> {
+    let outer = tunnel(ethernet(next_hop, ends.underlay_mac), ends.vtep, ends.remote_vtep, FIRST_TUNNEL_PORT);
+    [outer, ethernet(ends.remote_vtep_mac, ends.vtep_mac)].concat()
+}
+
 /// Headers of the packets of one direction.
 pub fn template(direction: Direction, ends: &Ends) -> [u8; LENGTH] {
     let headers = match direction {
-        Direction::Encap => [
-            ethernet(netns_tests::frames::mac(plan::GATEWAY_MAC), ends.pod_mac),
-            ipv4(ends.pod, ends.remote_pod),
-            udp(0, 0),
-        ]
-        .concat(),
+        Direction::Encap => {
+            [ethernet(ends.router_mac, ends.pod_mac), ipv4(ends.pod, ends.remote_pod), udp(0, 0)].concat()
+        }
         Direction::Decap => [
-            ethernet(ends.underlay_mac, [2, 0, 0, 0, 0, 1]),
-            ipv4(ends.remote_vtep, ends.vtep),
-            udp(0, plan::VXLAN_PORT),
-            vec![8, 0, 0, 0],
-            (VNI << 8).to_be_bytes().to_vec(),
+            tunnel(ethernet(ends.underlay_mac, [2, 0, 0, 0, 0, 1]), ends.remote_vtep, ends.vtep, 0),
             ethernet(ends.vtep_mac, ends.remote_vtep_mac),
             ipv4(ends.remote_pod, ends.pod),
             udp(0, 0),
@@ -57,14 +66,15 @@ pub fn template(direction: Direction, ends: &Ends) -> [u8; LENGTH] {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use netns_tests::frames;
 
-    fn ends() -> Ends {
+    pub fn ends() -> Ends {
         Ends {
             pod: Ipv4Addr::new(10, 244, 1, 2),
             pod_mac: [2, 0, 0, 0, 0, 2],
+            router_mac: [2, 0, 0, 0, 0, 6],
             remote_pod: Ipv4Addr::new(10, 244, 2, 2),
             vtep: Ipv4Addr::new(192, 168, 77, 10),
             underlay_mac: [2, 0, 0, 0, 0, 3],

@@ -13,6 +13,13 @@ pub fn resources(policies: &Policies) -> Vec<Resource> {
     sets.chain(policies.all().enumerate().map(|(n, policy)| resource(n, policy))).collect()
 }
 
+/// The interface `interface` of `node` as what the policies select.
+pub fn host_endpoint(node: &str, interface: &str) -> Resource {
+    let spec = json!({"node": node, "interfaceName": interface});
+    Resource::global(Kind::HostEndpoint, &format!("{node}-{interface}"), spec)
+        .labelled(json!({LABEL.0: LABEL.1}))
+}
+
 fn network_set(policies: &Policies, set: usize) -> Resource {
     let nets: Vec<String> = policies.members(set).iter().map(|a| format!("{a}/32")).collect();
     Resource::global(Kind::GlobalNetworkSet, &format!("s{set}"), json!({"nets": nets}))
@@ -32,6 +39,8 @@ fn resource(n: usize, Policy { set, tcp_port }: Policy) -> Resource {
     let spec = json!({
         "order": n,
         "selector": format!("{} == '{}'", LABEL.0, LABEL.1),
+        // For host endpoints: what passes the host is meant. For pods it says nothing.
+        "applyOnForward": true,
         "types": ["Ingress", "Egress"],
         "ingress": [rule("source")],
         "egress": [rule("destination")],

@@ -1,5 +1,5 @@
 //! N policies about one pod, the same for everyone: as Calico's resources, and as what Calico's agent makes of them for
-//! iptables and nftables.
+//! iptables, nftables and Open vSwitch.
 //!
 //! All select the pod, in both directions. All but the last name a set of addresses that never come (and every other one a
 //! TCP port besides); the last one's set has the peers. There are at most [`MOST_SETS`] sets: thousands of policies share
@@ -8,6 +8,7 @@
 pub mod calico;
 pub mod iptables;
 pub mod nftables;
+pub mod openflow;
 
 use std::net::Ipv4Addr;
 

@@ -4,14 +4,17 @@ pub mod idle;
 pub mod load;
 pub mod memory;
 pub mod newflows;
+pub mod overload;
 pub mod policy_change;
 pub mod rate;
+pub mod restart;
+pub mod round_trip;
 pub mod start;
 pub mod stream;
 pub mod updates;
 
 use crate::packets::Direction;
-use crate::peer::Peer;
+use crate::peer::{Forwarder, Peer};
 use crate::site::Plan;
 use anyhow::{Result, bail};
 use rate::Traffic;
@@ -35,6 +38,10 @@ pub enum Scenario {
     Idle,
     /// Round trips beside 100,000 packets a second.
     RttLoad,
+    /// Round trips through one node.
+    RttNode,
+    /// The same beside 100,000 packets a second.
+    RttNodeLoad,
     /// Connections opened a second.
     NewFlows,
     /// Packets of 64 bytes into the tunnel.
@@ -51,6 +58,10 @@ pub enum Scenario {
     Flows1k,
     /// Packets of 64 bytes of 100,000 flows.
     Flows100k,
+    /// How long packets wait for a daemon that starts anew.
+    Restart,
+    /// What a daemon does with twice of what it can carry.
+    Overload,
     /// How soon a policy is enforced.
     PolicyChange,
     /// How soon, and in how much memory, a large cluster is.
@@ -71,7 +82,7 @@ pub enum Place {
 }
 
 /// Every scenario, in the order in which they are measured.
-pub const ALL: [Scenario; 18] = [
+pub const ALL: [Scenario; 22] = [
     Scenario::Tcp1,
     Scenario::Tcp8,
     Scenario::Rtt,
@@ -79,6 +90,8 @@ pub const ALL: [Scenario; 18] = [
     Scenario::Start,
     Scenario::Idle,
     Scenario::RttLoad,
+    Scenario::RttNode,
+    Scenario::RttNodeLoad,
     Scenario::NewFlows,
     Scenario::Encap64,
     Scenario::Decap64,
@@ -87,12 +100,14 @@ pub const ALL: [Scenario; 18] = [
     Scenario::Encap1400,
     Scenario::Flows1k,
     Scenario::Flows100k,
+    Scenario::Restart,
+    Scenario::Overload,
     Scenario::PolicyChange,
     Scenario::Load,
     Scenario::Updates,
 ];
 
-const PAIR: &[&str] = &["kernel-vxlan", "kernel-iptables-100", "canal-tap", "canal-udp"];
+const PAIR: &[&str] = &["kernel-vxlan", "kernel-iptables-100", "canal-tap", "canal-udp", "canal-af-xdp"];
 const RATE: &[&str] = &[
     "kernel-vxlan",
     "kernel-iptables-100",
@@ -100,6 +115,19 @@ const RATE: &[&str] = &[
     "canal-tap",
     "canal-tap-100",
     "canal-udp",
+    "canal-af-xdp-100",
+    "canal-gateway-100",
+    "ovs-none",
+    "ovs-ct-100",
+    "af-xdp-bound",
+];
+const NODE: &[&str] = &[
+    "kernel-vxlan",
+    "kernel-iptables-100",
+    "canal-tap-100",
+    "canal-af-xdp-100",
+    "canal-gateway-100",
+    "af-xdp-bound",
 ];
 const NEW_FLOWS: &[&str] = &[
     "kernel-iptables-1",
@@ -109,10 +137,15 @@ const NEW_FLOWS: &[&str] = &[
     "kernel-nftables-1",
     "kernel-nftables-100",
     "kernel-nftables-1000",
+    "kernel-nftables-10000",
     "canal-tap-1",
     "canal-tap-100",
     "canal-tap-1000",
     "canal-tap-10000",
+    "canal-af-xdp-10000",
+    "ovs-ct-1",
+    "ovs-ct-1000",
+    "ovs-ct-10000",
 ];
 const NEW_FLOWS_SMALL: &[&str] = &["kernel-iptables-10", "kernel-nftables-10", "canal-tap-10"];
 
@@ -127,6 +160,8 @@ impl Scenario {
             Self::Start => "start",
             Self::Idle => "idle",
             Self::RttLoad => "rtt-load",
+            Self::RttNode => "rtt-node",
+            Self::RttNodeLoad => "rtt-node-load",
             Self::NewFlows => "newflows",
             Self::Encap64 => "encap-64",
             Self::Decap64 => "decap-64",
@@ -135,6 +170,8 @@ impl Scenario {
             Self::Encap1400 => "encap-1400",
             Self::Flows1k => "flows-1000",
             Self::Flows100k => "flows-100000",
+            Self::Restart => "restart",
+            Self::Overload => "overload",
             Self::PolicyChange => "policy-change",
             Self::Load => "load",
             Self::Updates => "updates",
@@ -145,7 +182,9 @@ impl Scenario {
     pub fn place(self) -> Place {
         match self {
             Self::PolicyChange | Self::Load | Self::Updates => Place::Cluster,
-            Self::NewFlows => Place::Line,
+            Self::NewFlows | Self::RttNode | Self::RttNodeLoad | Self::Restart | Self::Overload => {
+                Place::Line
+            }
             other if other.traffic().is_some() => Place::Line,
             _ => Place::Pair,
         }
@@ -168,13 +207,22 @@ impl Scenario {
 
     /// Whether it says anything about this peer.
     pub fn measurable(self, peer: &Peer) -> bool {
+        // Others than the kernel and canal have been set up for one node only.
+        let everywhere = peer.is_kernel() || matches!(peer.forwarder, Forwarder::Canal(_));
+        if self.place() != Place::Line && !everywhere {
+            return false;
+        }
         match self {
             // Without policy nothing is asked, and the kernel keeps no connections.
             Self::NewFlows => peer.policies.is_some(),
-            // A kernel peer has no daemon that could be looked at or told.
-            Self::Memory | Self::Start | Self::Idle => !peer.is_kernel(),
+            // No other peer has a daemon that could be looked at, told, or started anew.
+            Self::Memory | Self::Start | Self::Idle | Self::Restart => peer.is_canal(),
+            // A policy of its own is what is changed. Of a gateway's losses the interface counts those of its sockets, too.
+            Self::Overload => matches!(peer.forwarder, Forwarder::Canal(_)) && peer.policies.is_some(),
+            // Nothing behind Open vSwitch's ports answers.
+            Self::RttNode | Self::RttNodeLoad => peer.forwarder != Forwarder::OpenVSwitch,
             // The cluster brings its own policies.
-            Self::PolicyChange | Self::Load => !peer.is_kernel() && peer.policies.is_none(),
+            Self::PolicyChange | Self::Load => peer.is_canal() && peer.policies.is_none(),
             Self::Updates => peer.policies.is_none(),
             _ => true,
         }
@@ -187,7 +235,9 @@ impl Scenario {
             Self::Idle => &["canal-tap", "canal-udp", "canal-af-xdp"],
             Self::PolicyChange | Self::Load => &["canal-tap"],
             Self::Updates => &["kernel-vxlan", "canal-tap"],
-            Self::RttLoad => &["kernel-vxlan", "canal-tap", "canal-udp"],
+            Self::RttLoad => &["kernel-vxlan", "canal-tap", "canal-udp", "canal-af-xdp"],
+            Self::RttNode | Self::RttNodeLoad => NODE,
+            Self::Restart | Self::Overload => &["canal-tap-100", "canal-udp-100", "canal-af-xdp-100"],
             other if other.traffic().is_some() => RATE,
             _ => PAIR,
         };

@@ -57,16 +57,10 @@ pub fn measure(cluster: &mut Cluster<'_>, plan: &Plan, samples: &mut Samples) ->
     probe.finish()?;
     ensure!(seen.len() == changes, "{} changes seen", seen.len());
     let name = cluster.peer.to_string();
-    let mut note = |metric, percent: f64, part: fn(&Seen) -> Duration| {
-        let mut times: Vec<Duration> = seen.iter().map(part).collect();
-        times.sort_unstable();
-        let rank = ((times.len() as f64 * percent / 100.0).ceil() as usize).clamp(1, times.len());
-        samples.add(&name, "policy-change", metric, times[rank - 1].as_secs_f64() * 1e3);
-    };
-    note("put_p50_ms", 50.0, |s| s.put);
-    note("enforced_p50_ms", 50.0, |s| s.enforced);
-    note("enforced_p99_ms", 99.0, |s| s.enforced);
-    note("enforced_max_ms", 100.0, |s| s.enforced);
+    let times = |part: fn(&Seen) -> Duration| seen.iter().map(part).collect();
+    samples.add_percentiles(&name, "policy-change", times(|s| s.put), &[("put_p50_ms", 50.0)]);
+    let metrics = [("enforced_p50_ms", 50.0), ("enforced_p99_ms", 99.0), ("enforced_max_ms", 100.0)];
+    samples.add_percentiles(&name, "policy-change", times(|s| s.enforced), &metrics);
     Ok(())
 }
 

@@ -38,7 +38,8 @@ impl Traffic {
         if self.mix { (7.0 * 64.0 + 4.0 * 570.0 + length) / 12.0 } else { length }
     }
 
-    fn stream(&self, rate: Option<f64>) -> Stream {
+    /// The packets, so many a second; `None`: as many as there can be.
+    pub fn stream(&self, rate: Option<f64>) -> Stream {
         let Self { direction, length, mix, flows } = *self;
         Stream { mix, flows, first: FIRST_FLOW, rate, ..Stream::new(direction, length) }
     }
@@ -75,7 +76,7 @@ pub fn measure(
 }
 
 /// Opens the connections, and answers in each: what is not answered is asked about again by some.
-fn open(line: &Line<'_>, traffic: &Traffic, plan: &Plan) -> Result<()> {
+pub fn open(line: &Line<'_>, traffic: &Traffic, plan: &Plan) -> Result<()> {
     let there = Traffic { length: 64, mix: false, ..*traffic };
     let back = Traffic { direction: there.direction.back(), ..there };
     let least = plan.scale(0.2, 0.1);
@@ -87,7 +88,8 @@ fn open(line: &Line<'_>, traffic: &Traffic, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-fn best(line: &Line<'_>, traffic: &Traffic, plan: &Plan) -> Result<Rate> {
+/// The best rate over several offered loads.
+pub fn best(line: &Line<'_>, traffic: &Traffic, plan: &Plan) -> Result<Rate> {
     let (warm, window) = plan.scale((400, 800), (100, 200));
     let once = |rate| {
         line.measure_rate(&traffic.stream(rate), Duration::from_millis(warm), Duration::from_millis(window))

@@ -80,7 +80,7 @@ impl Region {
     }
 
     /// Its length in bytes.
-    pub fn len(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         (self.lent.len() * self.chunk) as u64
     }
 
@@ -183,7 +183,7 @@ mod tests {
     fn every_chunk_is_one_frame_or_lent() {
         let (region, frames) = Region::new(3, 2048).unwrap();
         assert_eq!(frames.len(), HUGE_PAGE / 2048);
-        assert_eq!(region.len(), HUGE_PAGE as u64);
+        assert_eq!(region.size(), HUGE_PAGE as u64);
         let socket = Borrower(1);
         let mut frames = frames.into_iter();
         let (mut first, last) = (frames.next().unwrap(), frames.next_back().unwrap());

@@ -81,9 +81,13 @@ fn failed(step: &'static str) -> impl FnOnce(io::Error) -> SocketError {
 #[derive(Debug)]
 pub struct Socket {
     // Before the descriptor: what is mapped goes first.
+    /// We write: chunks to receive into.
     pub fill: Ring<u64>,
+    /// We read: packets that have been sent.
     pub completion: Ring<u64>,
+    /// We read: packets that have arrived.
     pub rx: Ring<Descriptor>,
+    /// We write: packets to be sent.
     pub tx: Ring<Descriptor>,
     fd: OwnedFd,
 }
@@ -104,7 +108,7 @@ impl Socket {
         let fd = open().map_err(failed("open an AF_XDP socket (needs CAP_NET_RAW and a kernel with it)"))?;
         let memory = libc::xdp_umem_reg {
             addr: region.address(),
-            len: region.len(),
+            len: region.size(),
             chunk_size: region.chunk() as u32,
             headroom: 0,
             flags: 0,

@@ -5,24 +5,28 @@
 //!   generator →                                   sink      encapsulating
 //!   sink                                     ← generator    decapsulating
 //! ```
-//! The remote node is a lease and an address at the switch. Packets are made and taken away at the outer ends of the two
+//! The remote node is a lease, an address at the switch, and one pod that answers. Packets are made and taken away at the outer ends of the two
 //! veth pairs, on a core of their own.
 
-use crate::bulk;
+pub mod node;
+mod remote;
+
 use crate::machine::{self, CoreTime, FORWARDER_CORE, Receivers, Urgency};
 use crate::packets::generator::{Generator, Stream};
 use crate::packets::sink::{Count, Sink};
 use crate::packets::{Direction, Ends};
-use crate::peer::{Forwarder, Peer};
+use crate::pair::LOAD;
+use crate::peer::Peer;
 use crate::report::Samples;
-use crate::rules::{Policies, calico, iptables, nftables};
-use crate::scenario::{Scenario, newflows, rate};
+use crate::scenario::{Scenario, newflows, overload, rate, restart, round_trip};
 use crate::site::{Plan, Site};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use netns_tests::flannel::{self, Lease};
 use netns_tests::frames::mac;
 use netns_tests::plan::Subnets;
-use netns_tests::{Canal, CanalOptions, Etcd, KernelPeer, Netns, PeerOptions, Pod, Store, Topology, wait};
+use netns_tests::{Etcd, Netns, Store, Topology, wait};
+use node::{Node, Station};
+use remote::Remote;
 use serde_json::Value;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -31,6 +35,8 @@ use std::time::{Duration, Instant};
 const REMOTE_VTEP: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 200);
 /// Its subnet.
 const REMOTE_SUBNET: Ipv4Addr = Ipv4Addr::new(10, 244, 200, 0);
+/// The only pod in it that is heard of.
+const REMOTE_POD: Ipv4Addr = Ipv4Addr::new(10, 244, 200, 2);
 /// Its VTEP's MAC address.
 const REMOTE_MAC: &str = "02:ca:fe:00:01:c8";
 /// MTU of the pod.
@@ -71,24 +77,24 @@ impl Rate {
     }
 }
 
-/// The forwarder; what it made goes with it.
-enum Node<'t> {
-    Kernel(KernelPeer<'t>),
-    Canal(Canal<'t>),
-}
-
 /// A peer between generator and sink.
 pub struct Line<'t> {
     /// Who.
     pub peer: Peer,
-    topology: &'t Topology,
-    _node: Node<'t>,
-    pod: Pod,
+    /// Where it stands.
+    pub topology: &'t Topology,
+    /// What forwards.
+    pub node: Node<'t>,
+    /// Who sends and receives.
+    pub station: Station,
+    /// Who answers, of what is not the generator's.
+    pub remote: Remote,
     ends: Ends,
     sinks: [Sink; 2],
     receivers: Vec<(Side, Receivers)>,
     next_flow: u32,
-    _etcd: Etcd<'t>,
+    /// The datastore.
+    pub etcd: Etcd<'t>,
 }
 
 /// Ends of a veth pair.
@@ -109,58 +115,33 @@ impl<'t> Line<'t> {
         etcd.set_net_conf(&flannel::net_conf(false, &Value::Null))?;
         let remote = remote_lease();
         etcd.put_lease(&remote.subnets.key(), &remote.value(1))?;
-        let remote_pod = remote.subnets.pod_v4(2);
         // Room at the interfaces for frames that no socket has made.
         host.ns.run(&["ethtool", "-K", "eth0", "gro", "on"])?;
-        let (node, pod) = match &peer.forwarder {
-            Forwarder::Canal(port) => canal_node(topology, &etcd, port, peer.policies, remote_pod)?,
-            _ => kernel_node(topology, &etcd)?,
-        };
-        host.ns.run(&["ethtool", "-K", &pod.interface, "gro", "on"])?;
-        let policies = peer.policies.map(|n| policies(n, &pod, remote_pod));
-        match (&peer.forwarder, &policies) {
-            (Forwarder::Iptables, Some(policies)) => iptables::install(&host.ns, &pod.interface, policies)?,
-            (Forwarder::Nftables, Some(policies)) => nftables::install(&host.ns, &pod.interface, policies)?,
-            _ => {}
-        }
-        let (vtep_mac, outer_mac) = (vtep_mac(&node, &etcd)?, switch_mac(topology)?);
+        let (node, station, ends) = Node::up(topology, &etcd, peer)?;
+        host.ns.run(&["ethtool", "-K", &station.interface, "gro", "on"])?;
+        let outer_mac = node::switch_mac(topology)?;
         for (address, mac, device) in
-            [(REMOTE_VTEP, outer_mac.as_str(), "eth0"), (pod.v4, &pod.mac, &pod.interface)]
+            [(REMOTE_VTEP, &outer_mac, "eth0"), (station.v4, &station.mac, &station.interface)]
         {
             host.ns.ip(&format!("neigh replace {address} lladdr {mac} dev {device} nud permanent"))?;
         }
-        let ends = Ends {
-            pod: pod.v4,
-            pod_mac: mac(&pod.mac),
-            remote_pod,
-            vtep: host.v4,
-            underlay_mac: mac(&host.mac()),
-            vtep_mac,
-            remote_vtep: REMOTE_VTEP,
-            remote_vtep_mac: mac(REMOTE_MAC),
-        };
         let sinks = [
             Sink::attach(&topology.switch, "h0", Direction::Encap, &ends)?,
-            Sink::attach(&pod.ns, "eth0", Direction::Decap, &ends)?,
+            Sink::attach(&station.ns, "eth0", Direction::Decap, &ends)?,
         ];
         let receivers = vec![
             (Side::Inner, Receivers::new("eth0")),
-            (Side::Inner, Receivers::new(&pod.interface)),
+            (Side::Inner, Receivers::new(&station.interface)),
             (Side::Outer, Receivers::new("h0")),
             (Side::Outer, Receivers::new("eth0")),
         ];
-        let line = Self {
-            peer: peer.clone(),
-            topology,
-            _node: node,
-            pod,
-            ends,
-            sinks,
-            receivers,
-            next_flow: 1 << 20,
-            _etcd: etcd,
-        };
+        let remote = Remote::up(topology, peer, &station, &ends)?;
+        let peer = peer.clone();
+        let next_flow = 1 << 20;
+        let mut line =
+            Self { peer, topology, node, station, ends, sinks, receivers, remote, next_flow, etcd };
         line.wait_forwarding()?;
+        line.node.set_awake(false)?;
         Ok(line)
     }
 
@@ -178,14 +159,15 @@ impl<'t> Line<'t> {
         Ok(())
     }
 
-    fn count(&self, direction: Direction) -> Result<Count> {
+    /// What has come out so far.
+    pub fn count(&self, direction: Direction) -> Result<Count> {
         self.sinks[usize::from(direction == Direction::Decap)].count()
     }
 
     /// Starts sending; what comes out is counted.
     pub fn start(&self, stream: &Stream) -> Result<Generator> {
         match stream.direction {
-            Direction::Encap => Generator::start(&self.pod.ns, "eth0", stream, &self.ends),
+            Direction::Encap => Generator::start(&self.station.ns, "eth0", stream, &self.ends),
             Direction::Decap => Generator::start(&self.topology.switch, "h0", stream, &self.ends),
         }
     }
@@ -238,6 +220,7 @@ impl<'t> Line<'t> {
 
     /// Nothing looks for packets any more: others are measured.
     fn rest(&mut self) -> Result<()> {
+        self.node.set_awake(false)?;
         self.each_interface(|ns, _, receivers| {
             receivers.set(ns, &[("gro_flush_timeout", "0"), ("napi_defer_hard_irqs", "0")])?;
             receivers.with_sender(ns)
@@ -249,7 +232,7 @@ impl<'t> Line<'t> {
         mut work: impl FnMut(&Netns, Side, &mut Receivers) -> Result<()>,
     ) -> Result<()> {
         let host = &self.topology.hosts[0].ns;
-        let places: [&Netns; 4] = [host, host, &self.topology.switch, &self.pod.ns];
+        let places: [&Netns; 4] = [host, host, &self.topology.switch, &self.station.ns];
         let mut all = places.into_iter().zip(&mut self.receivers);
         all.try_for_each(|(ns, (side, receivers))| work(ns, *side, receivers))
     }
@@ -257,8 +240,13 @@ impl<'t> Line<'t> {
 
 impl Site for Line<'_> {
     fn measure(&mut self, scenario: Scenario, plan: &Plan, samples: &mut Samples) -> Result<()> {
+        self.node.set_awake(true)?;
         let measured = match (scenario, scenario.traffic()) {
             (Scenario::NewFlows, _) => newflows::measure(self, plan, samples),
+            (Scenario::RttNode, _) => round_trip::measure(self, scenario, None, plan, samples),
+            (Scenario::RttNodeLoad, _) => round_trip::measure(self, scenario, Some(LOAD), plan, samples),
+            (Scenario::Restart, _) => restart::measure(self, samples),
+            (Scenario::Overload, _) => overload::measure(self, plan, samples),
             (other, Some(traffic)) => rate::measure(self, other.name(), &traffic, plan, samples),
             (other, None) => unreachable!("{other} is measured elsewhere"),
         };
@@ -277,58 +265,18 @@ fn remote_lease() -> Lease {
     }
 }
 
-/// The remote node's addresses and our pod: whom the last policy lets pass.
-fn policies(count: usize, pod: &Pod, remote_pod: Ipv4Addr) -> Policies {
-    let [a, b, c, _] = remote_pod.octets();
-    let mut peers: Vec<Ipv4Addr> = (0..=255).map(|d| Ipv4Addr::new(a, b, c, d)).collect();
-    peers.push(pod.v4);
-    Policies::new(count, peers)
-}
-
-fn kernel_node<'t>(topology: &'t Topology, etcd: &Etcd<'_>) -> Result<(Node<'t>, Pod)> {
-    let mut node = KernelPeer::new(topology, 0, PeerOptions::default())?;
-    node.publish(etcd)?;
-    node.sync(etcd)?;
-    let pod = Pod::routed_by_kernel(topology, node.host, node.subnets, 2, POD_MTU)?;
-    Ok((Node::Kernel(node), pod))
-}
-
-fn canal_node<'t>(
-    topology: &'t Topology,
-    etcd: &Etcd<'_>,
-    port: &str,
-    count: Option<usize>,
-    remote_pod: Ipv4Addr,
-) -> Result<(Node<'t>, Pod)> {
-    let room = CONNECTIONS.to_string();
-    let options = CanalOptions {
-        port: port.to_owned(),
-        ..CanalOptions::with(&["--flows", &room, "--flows-per-workload", &room])
-    };
-    let canal = Canal::start(topology, 0, etcd, options)?;
-    let pod = Pod::new(topology, canal.host, canal.subnets(etcd)?, 2, POD_MTU)?;
-    let endpoint = netns_tests::calico::endpoint(&pod, &[calico::LABEL], &[]);
-    if let Some(count) = count {
-        let resources = calico::resources(&policies(count, &pod, remote_pod));
-        let entries: Vec<(String, String)> =
-            resources.iter().map(|r| (r.key(), r.value().to_string())).collect();
-        let revision = bulk::write_all(topology, etcd, &entries)?;
-        let (code, said) = canal.wait_revision(revision.unsigned_abs(), "60s")?;
-        ensure!(code == Some(0), "canal wait: {said}");
+/// Where everything is, with a node whose inner MAC address is `vtep_mac`.
+fn ends(topology: &Topology, station: &Station, vtep_mac: [u8; 6]) -> Ends {
+    let host = &topology.hosts[0];
+    Ends {
+        pod: station.v4,
+        pod_mac: mac(&station.mac),
+        router_mac: mac(station.router_mac),
+        remote_pod: REMOTE_POD,
+        vtep: host.v4,
+        underlay_mac: mac(&host.mac()),
+        vtep_mac,
+        remote_vtep: REMOTE_VTEP,
+        remote_vtep_mac: mac(REMOTE_MAC),
     }
-    etcd.put_workload(netns_tests::pod::NAMESPACE, &pod.endpoint_name(), &endpoint)?;
-    canal.wait_endpoint(&pod.interface, true)?;
-    Ok((Node::Canal(canal), pod))
-}
-
-fn vtep_mac(node: &Node<'_>, etcd: &Etcd<'_>) -> Result<[u8; 6]> {
-    Ok(match node {
-        Node::Kernel(kernel) => mac(kernel.mac()),
-        Node::Canal(canal) => mac(&canal.lease(etcd)?.mac_v4.context("no VtepMAC")?),
-    })
-}
-
-fn switch_mac(topology: &Topology) -> Result<String> {
-    let links: Value = serde_json::from_str(&topology.switch.ip("-j link show br0")?)?;
-    Ok(links[0]["address"].as_str().context("the bridge's address")?.to_owned())
 }

@@ -114,6 +114,7 @@ impl KernelEdge {
         let whose = |whose: &canal_control::edge::Whose| match whose {
             canal_control::edge::Whose::Kernel => Whose::Kernel,
             canal_control::edge::Whose::Overlay => Whose::Overlay,
+            canal_control::edge::Whose::Behind => Whose::Behind,
         };
         let destinations: BTreeMap<_, _> =
             plan.destinations.iter().map(|(prefix, of)| (*prefix, whose(of))).collect();
@@ -321,6 +322,7 @@ fn steered(plan: &UnderlayPlan, vxlan: bool) -> Underlay {
         vxlan_port: plan.port.filter(|_| vxlan).unwrap_or(0),
         pod_subnets_v4: Vec::new(),
         pod_subnets_v6: Vec::new(),
+        plain_to_gateways: plan.plain_to_gateways,
     };
     for subnet in &plan.own_subnets {
         match subnet {
@@ -363,6 +365,7 @@ mod tests {
             v6: None,
             port: Some(8472),
             own_subnets: vec!["10.1.1.0/24".parse().unwrap(), "fd00:1::/64".parse().unwrap()],
+            plain_to_gateways: true,
             mtu: 1500,
         }
     }
@@ -376,6 +379,7 @@ mod tests {
             vxlan_port: 8472,
             pod_subnets_v4: vec![([10, 1, 1, 0].into(), 24)],
             pod_subnets_v6: vec![("fd00:1::".parse().unwrap(), 64)],
+            plain_to_gateways: true,
         };
         assert_eq!(steered(&plan(), true), by_tap);
         assert_eq!(steered(&plan(), false), Underlay { vtep_v4: None, vxlan_port: 0, ..by_tap });

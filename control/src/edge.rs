@@ -21,7 +21,7 @@ pub struct EdgePlan {
     /// Interfaces with plain hosts behind them: what these send to the overlay's destinations is ours, all else stays
     /// the kernel's.
     pub gateways: BTreeMap<IfIndex, GatewayPlan>,
-    /// Whose destinations are for packets from there, by the longest prefix; the kernel's where no prefix says.
+    /// Whose addresses are where plain packets are concerned, by the longest prefix; the kernel's where no prefix says.
     pub destinations: BTreeMap<IpNetwork, Whose>,
 }
 
@@ -39,8 +39,10 @@ pub struct GatewayPlan {
 pub enum Whose {
     /// The kernel.
     Kernel,
-    /// The dataplane.
+    /// The dataplane, to a pod or node.
     Overlay,
+    /// The kernel, but what comes from the overlay: hosts behind gateways have it.
+    Behind,
 }
 
 /// What to take from the underlay interface. Everything else on it stays the kernel's.
@@ -58,6 +60,8 @@ pub struct UnderlayPlan {
     pub port: Option<u16>,
     /// Plain packets to these destinations are ours, too: peers with direct routing send them. Sorted.
     pub own_subnets: Vec<IpNetwork>,
+    /// Peers also send plain packets to hosts behind gateways of ours.
+    pub plain_to_gateways: bool,
     /// MTU of the interface, bytes without Ethernet header.
     pub mtu: u32,
 }

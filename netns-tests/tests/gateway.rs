@@ -227,6 +227,11 @@ fn flows_are_spread_over_routers_and_keep_theirs() -> Result<()> {
         let after = counted()?;
         ensure!(after[0] > before[0] + 8 && after[1] > before[1] + 8, "{before:?} {after:?}");
     }
+    let shown = site.overlay.canal(0).show("gateways")?;
+    let networks = shown[0]["networks"].as_array().context("networks")?;
+    let behind = networks.iter().find(|net| net["prefix"] == Far::NETWORK_V4).context("the far network")?;
+    let states: Vec<&str> = (0..2).filter_map(|hop| behind["next_hops"][hop]["state"].as_str()).collect();
+    ensure!(states.len() == 2 && !states.contains(&"NONE"), "{behind}");
     // A way goes: its connections move, the others stay, and nothing breaks.
     let streams = (0..6)
         .map(|_| Transfer::endless(&pod.ns, &far.ns, far.v4.into(), 200_000))
@@ -290,6 +295,8 @@ fn policy_of_the_interfaces_host_endpoint_judges_both_ways() -> Result<()> {
     expect("policy", &plain.ns, inward(8080), true)?;
     expect("policy", &pod.ns, outward(8080), false)?;
     expect("policy", &pod.ns, outward(9090), true)?;
+    let shown = site.overlay.canal(0).show("policies")?.to_string();
+    ensure!(shown.contains("default.edge"), "{shown}");
     site.overlay
         .canal(0)
         .expect_drops(&["gateway_denied_ingress"], 1, || tcp_connects(&plain.ns, inward(9090)).map(drop))?;
@@ -401,5 +408,23 @@ fn a_network_that_another_node_has_a_lease_of_is_not_announced_and_said_so() -> 
     let kept = etcd.raw_leases()?.into_iter().find(|(there, _)| *there == key);
     ensure!(kept.is_some_and(|(_, value)| value == theirs), "another node's lease is left alone");
     drop(plain);
+    topology.pass()
+}
+
+#[test]
+fn peers_that_route_directly_reach_hosts_behind_a_gateway() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(2))?;
+    let link = Link::new(&topology, &topology.hosts[0], 1)?;
+    let plain = link.host(2)?;
+    let gateway = Role::Canal(CanalOptions::with(&["--gateway-iface", "eth1", "--gateway-announce"]));
+    let network = Network { backend: json!({"Type": "host-gw"}), ..Network::default() };
+    let overlay = Overlay::start(&topology, &network, &[gateway, Role::canal()])?;
+    let pod = overlay.pod(1);
+    // Nothing here is forwarded by the kernel: these hosts are no routers.
+    wait_answer(pod, plain.v4.into())?;
+    let answers = Ping::to(plain.v4).expect_all(&pod.ns)?;
+    ensure!(answers.ttls == [FAR_TTL; 3], "{answers:?}");
+    tcp::transfer(&pod.ns, &plain.ns, plain.v4.into(), 16_000_000)?;
+    tcp::transfer(&plain.ns, &pod.ns, pod.v4.into(), 16_000_000)?;
     topology.pass()
 }

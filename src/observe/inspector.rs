@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use canal_control::agent::Observer;
+use canal_control::host::{Neighbours, Netlink};
 use canal_control::status::{PolicyStatus, Reason, Status};
 use canal_dataplane::counters::Counter;
 use canal_dataplane::flow::Quota;
@@ -106,8 +107,8 @@ impl Inspector {
             Request::IpSets => Reply::IpSets(policy_views::ip_sets(&self.spec())),
             Request::Routes => Reply::Routes(views::routes(&self.spec())),
             Request::Gateways => {
-                let status = self.control.status.borrow().clone();
-                Reply::Gateways(views::gateways(&self.spec(), &status.announcements))
+                let announcements = self.control.status.borrow().announcements.clone();
+                Reply::Gateways(views::gateways(&self.spec(), &announcements, &neighbours().await))
             }
             Request::Vteps => Reply::Vteps(views::vteps(&self.spec(), &self.tables(), coarse_ms())),
             Request::Fdb => Reply::Fdb(views::fdb(&self.spec(), &self.device)),
@@ -205,9 +206,11 @@ impl Inspector {
 
     fn ports(&self) -> Vec<PortView> {
         let chosen = self.chosen.get();
+        let gateways = self.spec().gateways.iter().any(|gateway| gateway.ifindex.is_some());
         let mut ports = Vec::new();
         for worker in self.workers.iter() {
-            let access = access_port(worker.index, &self.device, self.caps, &chosen);
+            let mut access = access_port(worker.index, &self.device, self.caps, &chosen);
+            access.carries.extend(gateways.then(|| "gateways".to_owned()));
             ports.push(views::with_stats(&access, worker.access.read()));
             for taken in &chosen.xdp {
                 let why = if taken.gateway { "asked for by --port af-xdp" } else { &chosen.why };
@@ -304,6 +307,14 @@ impl Patient for Inspector {
             self.workers.iter().map(|w| (format!("worker {}", w.index), silent(&w.counters.beat_ms)));
         let control = ("control".to_owned(), silent(&self.control_beat_ms));
         Liveness { silent_ms: workers.chain([control]).collect() }
+    }
+}
+
+/// What the kernel knows of neighbours; nothing if it does not answer.
+async fn neighbours() -> Neighbours {
+    match Netlink::connect() {
+        Ok(netlink) => netlink.neighbours().await.unwrap_or_default(),
+        Err(_) => Neighbours::new(),
     }
 }
 

@@ -1,12 +1,12 @@
 //! Policy as it is enforced, for people: which rules there are, in what order, and what they have met.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use canal_dataplane::spec::NodeSpec;
 use canal_dataplane::spec::policy::{
-    Action, Family, IpSet, Members, Origin, OriginKind, PolicyDirection, PolicyList, Ports, Rule, RuleSet,
-    Side, TierEnd,
+    Action, Family, HostEndpoint, IpSet, Members, Origin, OriginKind, PolicyDirection, PolicyList, Ports,
+    Rule, RuleSet, Side, TierEnd,
 };
 use canal_dataplane::tables::Tables;
 
@@ -15,7 +15,7 @@ use super::protocol::{IpSetView, RuleSetView, RuleView};
 /// Members of one set that are listed; the rest is a number.
 pub const MAX_MEMBERS: usize = 1000;
 
-/// Policies in the order in which some workload's lists ask them, with what their rules have met; then the ends of tiers
+/// Policies in the order in which some workload's lists ask them, then those for what passes gateway interfaces, with what their rules have met; then the ends of tiers
 /// that deny.
 pub fn policies(spec: &NodeSpec, tables: &Tables) -> Vec<RuleSetView> {
     let mut views = rule_sets(spec, tables, false);
@@ -109,7 +109,7 @@ fn rule_sets(spec: &NodeSpec, tables: &Tables, profiles: bool) -> Vec<RuleSetVie
     let mut places: BTreeMap<(Option<&str>, &Origin), usize> = BTreeMap::new();
     let lists =
         spec.endpoints.iter().flat_map(|endpoint| [&endpoint.policy.ingress, &endpoint.policy.egress]);
-    for list in lists {
+    for list in lists.chain(forwarded(spec)) {
         let of_tiers = list
             .tiers
             .iter()
@@ -125,6 +125,16 @@ fn rule_sets(spec: &NodeSpec, tables: &Tables, profiles: bool) -> Vec<RuleSetVie
     }
     let met = met(tables);
     used.iter().map(|used| view(used, met.get(&used.set.origin))).collect()
+}
+
+/// The lists of host endpoints that judge what passes gateway interfaces.
+fn forwarded(spec: &NodeSpec) -> impl Iterator<Item = &Arc<PolicyList>> {
+    let hosts: BTreeSet<usize> =
+        spec.gateways.iter().filter_map(|gateway| spec.host_endpoint_of(&gateway.name)).collect();
+    hosts.into_iter().flat_map(|index| {
+        let HostEndpoint { ingress, egress, .. } = &spec.host_endpoints[index];
+        [&ingress.untracked, &ingress.pre_dnat, &ingress.forward, &egress.forward]
+    })
 }
 
 /// Packets and bytes by rule of each origin.

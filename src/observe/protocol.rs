@@ -253,9 +253,18 @@ pub struct BehindView {
     pub prefix: String,
     /// Routers on the interface's link; empty = the hosts are on the link themselves. Connections are spread over these and
     /// those of other gateway interfaces.
-    pub next_hops: Vec<IpAddr>,
+    pub next_hops: Vec<HopView>,
     /// `yes`, `no`, or why not.
     pub announced: String,
+}
+
+/// A router on a gateway interface's link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HopView {
+    /// Its address.
+    pub address: IpAddr,
+    /// What the kernel knows of it as a neighbour, by ip(8)'s names; `NONE` = nothing yet.
+    pub state: String,
 }
 
 /// A remote tunnel end point.

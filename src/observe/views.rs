@@ -1,8 +1,10 @@
 //! From the dataplane's own types to what is shown. Pure: the caller brings specs, tables, counters and the time.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use canal_control::felix::{Config, Effect, Setting};
+use canal_control::host::Neighbours;
 use canal_control::status::AnnouncementStatus;
 use canal_dataplane::counters::Counters;
 use canal_dataplane::flow::{Action, Census, FlowInfo, State};
@@ -18,8 +20,8 @@ use canal_dataplane::verdict::DropReason;
 use ipnetwork::IpNetwork;
 
 use super::protocol::{
-    BehindView, CensusView, DropView, EndpointView, FdbView, FlowView, GatewayView, GenerationView, PartView,
-    PortView, RouteView, RulingView, SettingView, VerdictsView, VtepView, WorkerView,
+    BehindView, CensusView, DropView, EndpointView, FdbView, FlowView, GatewayView, GenerationView, HopView,
+    PartView, PortView, RouteView, RulingView, SettingView, VerdictsView, VtepView, WorkerView,
 };
 use super::{names, policy_views};
 
@@ -105,7 +107,11 @@ pub fn routes(spec: &NodeSpec) -> Vec<RouteView> {
 }
 
 /// Interfaces with plain hosts behind them, and what is behind.
-pub fn gateways(spec: &NodeSpec, announcements: &[AnnouncementStatus]) -> Vec<GatewayView> {
+pub fn gateways(
+    spec: &NodeSpec,
+    announcements: &[AnnouncementStatus],
+    neighbours: &Neighbours,
+) -> Vec<GatewayView> {
     let announced = |prefix: IpNetwork| {
         let status = announcements.iter().find(|status| status.networks.contains(&prefix));
         match status.map(|status| &status.problem) {
@@ -114,6 +120,10 @@ pub fn gateways(spec: &NodeSpec, announcements: &[AnnouncementStatus]) -> Vec<Ga
             Some(Some(why)) => why.clone(),
         }
     };
+    let router = |gateway: &Gateway, address: IpAddr| {
+        let state = gateway.ifindex.and_then(|ifindex| neighbours.get(&(ifindex, address)));
+        HopView { address, state: state.unwrap_or(&"NONE").to_string() }
+    };
     let view = |gateway: &Gateway| {
         let behind = spec.routes.iter().filter_map(|route| {
             let Via::Gateway(hops) = &route.via else { return None };
@@ -121,7 +131,10 @@ pub fn gateways(spec: &NodeSpec, announcements: &[AnnouncementStatus]) -> Vec<Ga
             own.peek()?;
             Some(BehindView {
                 prefix: route.prefix.to_string(),
-                next_hops: own.filter_map(|hop| hop.next_hop).collect(),
+                next_hops: own
+                    .filter_map(|hop| hop.next_hop)
+                    .map(|address| router(gateway, address))
+                    .collect(),
                 announced: announced(route.prefix),
             })
         });
@@ -606,18 +619,22 @@ mod tests {
             networks: vec![network(prefix)],
             problem: problem.map(str::to_owned),
         };
-        let views = gateways(&spec, &[told("172.16.1.0/24", None), told("172.20.0.0/16", Some("taken"))]);
+        let told = [told("172.16.1.0/24", None), told("172.20.0.0/16", Some("taken"))];
+        let known = Neighbours::from([((50, "172.16.1.11".parse().unwrap()), "STALE")]);
+        let views = gateways(&spec, &told, &known);
         let shown = |view: &GatewayView| -> Vec<String> {
-            let one = |net: &BehindView| format!("{} {:?} {}", net.prefix, net.next_hops, net.announced);
+            let hop = |hop: &HopView| format!("{} {}", hop.address, hop.state);
+            let hops = |net: &BehindView| net.next_hops.iter().map(hop).collect::<Vec<_>>().join(",");
+            let one = |net: &BehindView| format!("{} [{}] {}", net.prefix, hops(net), net.announced);
             view.networks.iter().map(one).collect()
         };
-        assert_eq!(shown(&views[0]), ["172.16.1.0/24 [] yes", "172.20.0.0/16 [172.16.1.11] taken"]);
-        assert_eq!(shown(&views[1]), ["172.20.0.0/16 [172.17.1.11] taken"]);
+        assert_eq!(shown(&views[0]), ["172.16.1.0/24 [] yes", "172.20.0.0/16 [172.16.1.11 STALE] taken"]);
+        assert_eq!(shown(&views[1]), ["172.20.0.0/16 [172.17.1.11 NONE] taken"]);
         assert_eq!((views[0].ifindex, views[1].ifindex), (Some(50), None));
         let routes = routes(&spec);
         let far = routes.iter().find(|route| route.prefix == "172.20.0.0/16").unwrap();
         assert_eq!((far.kind.as_str(), far.via.as_str()), ("gateway", "eth1 172.16.1.11, eth2 172.17.1.11"));
-        let unannounced = gateways(&spec, &[]);
+        let unannounced = gateways(&spec, &[], &known);
         assert_eq!(unannounced[0].networks[0].announced, "no");
     }
 }

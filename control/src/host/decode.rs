@@ -9,6 +9,9 @@ use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
 
 use super::kernel::RouteTo;
@@ -86,6 +89,27 @@ pub fn address(message: &AddressMessage) -> Option<Address> {
         scope: Scope::from(u8::from(message.header.scope)),
         flags,
     })
+}
+
+/// A neighbour, and how it is, by ip(8)'s names: `REACHABLE`, `STALE`, `FAILED`…
+pub fn neighbour(message: &NeighbourMessage) -> Option<((u32, IpAddr), &'static str)> {
+    let address = message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(IpAddr::V4(*address)),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
+        _ => None,
+    })?;
+    let state = match message.header.state {
+        NeighbourState::Incomplete => "INCOMPLETE",
+        NeighbourState::Reachable => "REACHABLE",
+        NeighbourState::Stale => "STALE",
+        NeighbourState::Delay => "DELAY",
+        NeighbourState::Probe => "PROBE",
+        NeighbourState::Failed => "FAILED",
+        NeighbourState::Noarp => "NOARP",
+        NeighbourState::Permanent => "PERMANENT",
+        _ => "NONE",
+    };
+    Some(((message.header.ifindex, address), state))
 }
 
 /// The next hops of a unicast route of the main table; empty for every other route.
@@ -211,6 +235,17 @@ mod tests {
         assert_eq!(link(&message).unwrap().name, "eth0");
         message.header.interface_family = AddressFamily::Bridge;
         assert_eq!(link(&message), None);
+    }
+
+    #[test]
+    fn a_neighbour_is_called_as_ip_calls_it() {
+        let mut message = NeighbourMessage::default();
+        message.header.ifindex = 3;
+        message.header.state = NeighbourState::Stale;
+        assert_eq!(neighbour(&message), None, "of no address");
+        let address = "fe80::2".parse().unwrap();
+        message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)));
+        assert_eq!(neighbour(&message), Some(((3, address.into()), "STALE")));
     }
 
     fn default_route() -> RouteMessage {

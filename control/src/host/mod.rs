@@ -34,7 +34,7 @@ pub mod fake;
 pub use delta::{Change, Op, diff};
 pub use desired::{Desired, Route};
 pub use kernel::{Error, Kernel, RouteTo};
-pub use netlink::Netlink;
+pub use netlink::{Neighbours, Netlink};
 pub use reconcile::{Outcome, keep, reconcile};
 pub use select::{External, SelectError, Wanted, select};
 pub use view::{Address, HostRoute, HostView, Link, Scope};

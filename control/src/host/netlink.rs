@@ -1,5 +1,6 @@
 //! The kernel over rtnetlink: dumps, single route look-ups, and the executor of operations.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use async_trait::async_trait;
 use futures::{Stream, StreamExt};
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
+use netlink_packet_route::neighbour::NeighbourMessage;
 use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 use nix::errno::Errno;
@@ -23,7 +25,7 @@ use super::delta::{Change, Op};
 use super::encode;
 use super::kernel::{Error, Kernel, RouteTo};
 use super::select::{External, SelectError, Wanted, select};
-use super::view::HostView;
+use super::view::{HostRoute, HostView};
 
 /// Longest wait for one answer. The kernel answers at once unless it holds the RTNL lock for someone else, which
 /// takes seconds on hosts with thousands of devices.
@@ -31,6 +33,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Dumps that a concurrent change may interrupt (`NLM_F_DUMP_INTR`) before we give up for now.
 const DUMP_ATTEMPTS: u32 = 4;
+
+/// States of neighbours, by interface and address.
+pub type Neighbours = BTreeMap<(u32, IpAddr), &'static str>;
 
 /// A request connection of the network namespace of the thread that opened it. Clones share it.
 #[derive(Clone, Debug)]
@@ -130,21 +135,46 @@ impl Netlink {
         let mut view = HostView::default();
         self.dump_links(&mut view).await?;
         self.dump_addresses(&mut view).await?;
-        self.dump_routes(false, &mut view).await?;
-        self.dump_routes(true, &mut view).await?;
+        // A full table is not collected where nobody needs it.
+        let own = view.link_by_name(device).map(|link| link.index).filter(|_| gateways.is_empty());
+        let kept =
+            |route: &HostRoute| !gateways.is_empty() || route.dst.prefix() == 0 || Some(route.ifindex) == own;
+        self.dump_routes(false, &mut view, kept).await?;
+        self.dump_routes(true, &mut view, kept).await?;
         view.retain_routes(device, gateways);
         view.sort();
         Ok(view)
     }
 
-    async fn dump_routes(&self, ipv6: bool, view: &mut HostView) -> Result<(), Error> {
+    /// What the kernel knows of neighbours, by interface and address: see [`decode::neighbour`].
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn neighbours(&self) -> Result<Neighbours, Error> {
+        let mut known = Neighbours::new();
+        let message = Message::GetNeighbour(NeighbourMessage::default());
+        self.dump("the list of neighbours", message, &mut |part| {
+            if let Message::NewNeighbour(neighbour) = part {
+                known.extend(decode::neighbour(&neighbour));
+            }
+        })
+        .await?;
+        Ok(known)
+    }
+
+    async fn dump_routes(
+        &self,
+        ipv6: bool,
+        view: &mut HostView,
+        kept: impl Fn(&HostRoute) -> bool + Send + Sync,
+    ) -> Result<(), Error> {
         let mut message = RouteMessage::default();
         message.header.address_family = family(ipv6);
         message.header.table = RouteHeader::RT_TABLE_MAIN;
         let dumped = self
             .dump("the main routing table", Message::GetRoute(message), &mut |part| {
                 if let Message::NewRoute(route) = part {
-                    view.routes.extend(decode::routes(&route));
+                    view.routes.extend(decode::routes(&route).into_iter().filter(&kept));
                 }
             })
             .await;

@@ -65,6 +65,15 @@ fn announced<'a>(node: &'a NodeFacts<'_>, spec: &'a NodeSpec) -> impl Iterator<I
 
 /// What has to be steered into the dataplane.
 pub fn edge_plan(node: &NodeFacts<'_>, spec: &NodeSpec) -> EdgePlan {
+    let planned = |gateway: &Gateway| {
+        let plan = GatewayPlan { name: gateway.name.to_string(), mtu: gateway.mtu.into() };
+        gateway.ifindex.map(|ifindex| (ifindex, plan))
+    };
+    let gateways: BTreeMap<IfIndex, GatewayPlan> = spec.gateways.iter().filter_map(planned).collect();
+    let plain = match node.backend {
+        Backend::Vxlan(options) => options.direct_routing,
+        Backend::HostGw | Backend::Alloc => true,
+    };
     let external = node.external;
     let underlay = (*node.backend != Backend::Alloc).then(|| UnderlayPlan {
         ifindex: external.ifindex,
@@ -73,13 +82,9 @@ pub fn edge_plan(node: &NodeFacts<'_>, spec: &NodeSpec) -> EdgePlan {
         v6: external.v6,
         port: spec.vxlan.map(|vxlan| vxlan.port),
         own_subnets: node.own_subnets(),
+        plain_to_gateways: plain && !gateways.is_empty(),
         mtu: external.mtu,
     });
-    let planned = |gateway: &Gateway| {
-        let plan = GatewayPlan { name: gateway.name.to_string(), mtu: gateway.mtu.into() };
-        gateway.ifindex.map(|ifindex| (ifindex, plan))
-    };
-    let gateways: BTreeMap<IfIndex, GatewayPlan> = spec.gateways.iter().filter_map(planned).collect();
     EdgePlan {
         underlay,
         workloads: spec.endpoints.iter().filter_map(|endpoint| endpoint.ifindex).collect(),
@@ -94,7 +99,8 @@ fn destinations(node: &NodeFacts<'_>, spec: &NodeSpec) -> BTreeMap<IpNetwork, Wh
     let own = |via: &Via| match via {
         Via::Vtep(_) | Via::Direct { .. } => Whose::Overlay,
         Via::Drop(reason) if *reason != DropReason::NoRoute => Whose::Overlay,
-        Via::Gateway(_) | Via::Drop(_) => Whose::Kernel,
+        Via::Gateway(_) => Whose::Behind,
+        Via::Drop(_) => Whose::Kernel,
     };
     let routes = spec.routes.iter().map(|route| (route.prefix, own(&route.via)));
     // Also where no lease is: the kernel would send it to our device, as if it were the host's.

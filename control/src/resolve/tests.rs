@@ -476,6 +476,7 @@ fn our_device_carries_the_network_and_never_a_node() {
         v6: Some("2001:db8::1".parse().unwrap()),
         port: Some(4789),
         own_subnets: vec![net("10.244.1.0/24"), net("fd00:10:0:1::/64")],
+        plain_to_gateways: false,
         mtu: 1500,
     };
     assert_eq!(plan, EdgePlan { underlay: Some(underlay), workloads: [7].into(), ..EdgePlan::default() });

@@ -99,7 +99,7 @@ struct canal_settings {
 	__be32 vtep_v6[4];
 	__u32 subnets_v4;
 	__u32 subnets_v6;
-	__u32 padding;
+	__u32 plain_to_gateways; /* peers send plain packets to hosts behind our gateways */
 	struct {
 		__be32 address;
 		__be32 mask;

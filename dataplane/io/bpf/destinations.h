@@ -1,4 +1,4 @@
-/* Where packets from hosts behind gateways may go: src/bpf/destinations.rs writes it. */
+/* Whose addresses are where plain packets are concerned: src/bpf/destinations.rs writes it. */
 #ifndef CANAL_DESTINATIONS_H
 #define CANAL_DESTINATIONS_H
 
@@ -7,10 +7,11 @@
 
 #define CANAL_DESTINATIONS 262144
 
-/*
- * Whose a destination is, for packets from hosts behind gateways, by the longest prefix: 1 = the overlay's, 0 or none = the
- * kernel's business.
- */
+/* By the longest prefix; the kernel's where there is none. */
+#define CANAL_KERNELS 0
+#define CANAL_OVERLAYS 1 /* pods and nodes */
+#define CANAL_BEHIND 2   /* hosts behind gateways of ours */
+
 struct destination_v4 {
 	__u32 length;
 	__be32 address;
@@ -36,5 +37,23 @@ struct {
 	__type(key, struct destination_v6);
 	__type(value, __u32);
 } destinations_v6 SEC(".maps");
+
+static __always_inline __u32 whose_v4(__be32 address)
+{
+	struct destination_v4 key = {.length = 32, .address = address};
+	const __u32 *whose = bpf_map_lookup_elem(&destinations_v4, &key);
+
+	return whose ? *whose : CANAL_KERNELS;
+}
+
+static __always_inline __u32 whose_v6(const __be32 *address)
+{
+	struct destination_v6 key = {.length = 128};
+	const __u32 *whose;
+
+	__builtin_memcpy(key.address, address, sizeof(key.address));
+	whose = bpf_map_lookup_elem(&destinations_v6, &key);
+	return whose ? *whose : CANAL_KERNELS;
+}
 
 #endif

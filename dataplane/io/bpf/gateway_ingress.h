@@ -7,23 +7,20 @@ SEC("classifier")
 int canal_gateway(struct __sk_buff *skb)
 {
 	const struct canal_settings *set = get_settings();
-	struct destination_v4 v4 = {.length = 32};
-	struct destination_v6 v6 = {.length = 128};
-	const __u32 *overlay = 0;
+	__u32 whose = CANAL_KERNELS;
+	__be32 target[4];
 
 	/* A VLAN tag belongs to another interface; a frame for another station, to nobody here. */
 	if (!set || skb->vlan_present || skb->pkt_type != PACKET_HOST)
 		return TC_ACT_UNSPEC;
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		if (bpf_skb_load_bytes(skb, ETH_HLEN + IPV4_TARGET, &v4.address, sizeof(v4.address)))
+		if (bpf_skb_load_bytes(skb, ETH_HLEN + IPV4_TARGET, target, sizeof(target[0])))
 			return TC_ACT_UNSPEC;
-		overlay = bpf_map_lookup_elem(&destinations_v4, &v4);
+		whose = whose_v4(target[0]);
 	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		if (bpf_skb_load_bytes(skb, ETH_HLEN + IPV6_TARGET, v6.address, sizeof(v6.address)))
+		if (bpf_skb_load_bytes(skb, ETH_HLEN + IPV6_TARGET, target, sizeof(target)))
 			return TC_ACT_UNSPEC;
-		overlay = bpf_map_lookup_elem(&destinations_v6, &v6);
+		whose = whose_v6(target);
 	}
-	if (!overlay || !*overlay)
-		return TC_ACT_UNSPEC;
-	return to_daemon(skb, set, CANAL_FROM_GATEWAY);
+	return whose == CANAL_OVERLAYS ? to_daemon(skb, set, CANAL_FROM_GATEWAY) : TC_ACT_UNSPEC;
 }

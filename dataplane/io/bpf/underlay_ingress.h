@@ -2,8 +2,9 @@
  * On the underlay interface: takes what is ours and leaves everything else alone, the host's own traffic first of all.
  *
  * Ours: UDP to our VTEP address and port; "fragmentation needed" errors about what our VTEP sent; plain packets to our
- * own pod subnets. Fragments, IPv4 options and IPv6 extension headers before UDP take the kernel's way: it reassembles
- * and strips, and what was VXLAN reaches the daemon's UDP socket.
+ * own pod subnets, and from the overlay to hosts behind our gateways where peers send them plain. Fragments, IPv4 options
+ * and IPv6 extension headers before UDP take the kernel's way: it reassembles and strips, and what was VXLAN reaches the
+ * daemon's UDP socket.
  */
 
 static __always_inline int same_v6(const __be32 *a, const __be32 *b)
@@ -78,6 +79,8 @@ static __always_inline int underlay_v4(struct __sk_buff *skb, const struct canal
 		return TC_ACT_UNSPEC;
 	if (in_subnets_v4(set, ip.target))
 		return to_daemon(skb, set, CANAL_FROM_DIRECT);
+	if (set->plain_to_gateways && whose_v4(ip.target) == CANAL_BEHIND && whose_v4(ip.source) == CANAL_OVERLAYS)
+		return to_daemon(skb, set, CANAL_FROM_DIRECT);
 	if (!set->vtep_v4 || ip.version_length != 0x45 || ip.fragment & bpf_htons(IPV4_FRAGMENT))
 		return TC_ACT_UNSPEC;
 	if (ip.protocol == IPPROTO_UDP) {
@@ -104,6 +107,8 @@ static __always_inline int underlay_v6(struct __sk_buff *skb, const struct canal
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || ip.version_class >> 4 != 6)
 		return TC_ACT_UNSPEC;
 	if (in_subnets_v6(set, ip.target))
+		return to_daemon(skb, set, CANAL_FROM_DIRECT);
+	if (set->plain_to_gateways && whose_v6(ip.target) == CANAL_BEHIND && whose_v6(ip.source) == CANAL_OVERLAYS)
 		return to_daemon(skb, set, CANAL_FROM_DIRECT);
 	if (!(set->vtep_v6[0] | set->vtep_v6[1] | set->vtep_v6[2] | set->vtep_v6[3]))
 		return TC_ACT_UNSPEC;

@@ -13,9 +13,8 @@ int canal_xdp_gate(struct xdp_md *ctx)
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	const struct xdp_settings *set = get_xdp_settings();
 	const struct ethernet_header *ethernet = data;
-	struct destination_v4 v4 = {.length = 32};
-	struct destination_v6 v6 = {.length = 128};
-	const __u32 *overlay = 0;
+	__u32 whose = CANAL_KERNELS;
+	__be32 target[4];
 
 	if (!is_for_us(ctx, set) || (void *)(ethernet + 1) > end)
 		return XDP_PASS;
@@ -24,18 +23,15 @@ int canal_xdp_gate(struct xdp_md *ctx)
 
 		if ((void *)(ip + 1) > end || ip->version_length != 0x45 || ip->fragment & bpf_htons(IPV4_FRAGMENT))
 			return XDP_PASS;
-		v4.address = ip->target;
-		overlay = bpf_map_lookup_elem(&destinations_v4, &v4);
+		whose = whose_v4(ip->target);
 	} else if (ethernet->type == bpf_htons(ETH_P_IPV6)) {
 		const struct ipv6_header *ip = (void *)(ethernet + 1);
 
 		if ((void *)(ip + 1) > end || ip->version_class >> 4 != 6 || ip->next_header == IPPROTO_HOPOPTS ||
 		    ip->next_header == IPPROTO_FRAGMENT)
 			return XDP_PASS;
-		__builtin_memcpy(v6.address, ip->target, sizeof(v6.address));
-		overlay = bpf_map_lookup_elem(&destinations_v6, &v6);
+		__builtin_memcpy(target, ip->target, sizeof(target));
+		whose = whose_v6(target);
 	}
-	if (!overlay || !*overlay)
-		return XDP_PASS;
-	return to_socket(ctx);
+	return whose == CANAL_OVERLAYS ? to_socket(ctx) : XDP_PASS;
 }

@@ -31,6 +31,7 @@ fn underlay(ifindex: u32) -> Underlay {
         vxlan_port: 8472,
         pod_subnets_v4: vec![(Ipv4Addr::new(10, 8, 1, 0), 24)],
         pod_subnets_v6: vec![("fd00:8:1::".parse().unwrap(), 64)],
+        plain_to_gateways: false,
     }
 }
 

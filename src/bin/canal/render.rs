@@ -4,8 +4,8 @@ mod calico;
 
 use canal::observe::protocol::{
     DatastoreView, DeciderView, DropView, EndpointView, EnforcedView, FdbView, FlowView, GatewayView,
-    GenerationView, IpSetView, PolicyView, PortView, RecordView, Reply, RouteView, RuleSetView, RulingView,
-    SettingView, StatusView, VtepView,
+    GenerationView, HopView, IpSetView, PolicyView, PortView, RecordView, Reply, RouteView, RuleSetView,
+    RulingView, SettingView, StatusView, VtepView,
 };
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
@@ -239,8 +239,11 @@ fn show_gateways(gateways: &[GatewayView]) -> String {
         let row = |prefix: &str, hops: String, announced: &str| {
             vec![name.clone(), state.clone(), prefix.to_owned(), hops, announced.to_owned(), policy.clone()]
         };
-        let hops =
-            |hops: &[std::net::IpAddr]| if hops.is_empty() { "on link".to_owned() } else { listed(hops) };
+        let hop = |hop: &HopView| format!("{} {}", hop.address, hop.state);
+        let hops = |hops: &[HopView]| match hops {
+            [] => "on link".to_owned(),
+            hops => hops.iter().map(hop).collect::<Vec<_>>().join(", "),
+        };
         let networks = gateway.networks.iter();
         let rows: Vec<_> =
             networks.map(|net| row(&net.prefix, hops(&net.next_hops), &net.announced)).collect();

@@ -118,9 +118,9 @@ fn the_overlay_other_nodes_and_the_host_itself_are_never_behind_a_gateway() {
         ("10.244.2.0/24", Whose::Overlay),
         ("192.0.2.2/32", Whose::Overlay),
         ("fd00:10::/48", Whose::Overlay),
-        ("10.0.0.0/8", Whose::Kernel),
+        ("10.0.0.0/8", Whose::Behind),
         ("192.0.2.0/24", Whose::Kernel),
-        ("198.51.100.0/24", Whose::Kernel),
+        ("198.51.100.0/24", Whose::Behind),
         ("198.51.100.1/32", Whose::Kernel),
         ("10.244.1.0/32", Whose::Kernel),
     ] {
@@ -200,4 +200,18 @@ fn of_two_gateways_to_one_network_the_own_one_is_the_way() {
     assert!(spec.vteps[0].owns.contains(&net("198.51.100.0/24")), "its packets may come by the tunnel, too");
     let desired = world.node(|node| desired(node, &spec));
     assert!(desired.routes.iter().all(|route| route.dst != net("198.51.100.0/24")));
+}
+
+#[test]
+fn plain_packets_to_hosts_behind_gateways_are_taken_where_peers_send_them() {
+    for (config, plain) in [(VXLAN, false), (DIRECT, true), (HOST_GW, true)] {
+        let mut world = World::new(config);
+        let takes = |world: &World| {
+            let spec = world.resolve().spec;
+            world.node(|node| edge_plan(node, &spec)).underlay.unwrap().plain_to_gateways
+        };
+        assert!(!takes(&world), "{config}: no gateway");
+        world.gateways = vec!["eth1".into()];
+        assert_eq!(takes(&world), plain, "{config}");
+    }
 }

@@ -1,4 +1,4 @@
-//! Which destinations the program on gateway interfaces takes packets for (`destinations_v4`, `destinations_v6`).
+//! Whose addresses are, for the programs that take plain packets (`destinations_v4`, `destinations_v6`).
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,16 @@ use ipnetwork::IpNetwork;
 
 use super::programs::if_there;
 
-/// Whose destinations are, by the longest prefix.
+/// Whose addresses are, by the longest prefix (`CANAL_KERNELS` and so on).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
 pub enum Whose {
     /// The kernel's business, as are those of no prefix at all.
-    Kernel,
-    /// Ours.
-    Overlay,
+    Kernel = 0,
+    /// Pods' and nodes'.
+    Overlay = 1,
+    /// Those of hosts behind our gateways.
+    Behind = 2,
 }
 
 /// The two maps, and what was written to them.
@@ -35,7 +38,7 @@ impl Destinations {
     /// # Errors
     /// The kernel's, e.g. when there are more than a quarter of a million prefixes of one family. What was done is kept.
     pub fn set(&mut self, wanted: &BTreeMap<IpNetwork, Whose>) -> Result<(), MapError> {
-        for whose in [Whose::Kernel, Whose::Overlay] {
+        for whose in [Whose::Kernel, Whose::Behind, Whose::Overlay] {
             for prefix in wanted.iter().filter(|(_, wanted)| **wanted == whose).map(|(prefix, _)| *prefix) {
                 if self.known.get(&prefix) != Some(&whose) {
                     self.insert(prefix, whose)?;
@@ -53,7 +56,7 @@ impl Destinations {
     }
 
     fn insert(&mut self, prefix: IpNetwork, whose: Whose) -> Result<(), MapError> {
-        let value = u32::from(whose == Whose::Overlay);
+        let value = whose as u32;
         match prefix {
             IpNetwork::V4(net) => self.v4.insert(&key_v4(net), value, 0),
             IpNetwork::V6(net) => self.v6.insert(&key_v6(net), value, 0),

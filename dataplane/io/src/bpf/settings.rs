@@ -26,6 +26,8 @@ pub struct Underlay {
     pub pod_subnets_v4: Vec<(Ipv4Addr, u8)>,
     /// The same for IPv6.
     pub pod_subnets_v6: Vec<(Ipv6Addr, u8)>,
+    /// Peers with direct routing also send plain packets to hosts behind our gateways.
+    pub plain_to_gateways: bool,
 }
 
 /// The settings that never change while the device lives.
@@ -54,7 +56,7 @@ pub fn encode(fixed: &Fixed, underlay: Option<&Underlay>) -> [u32; WORDS] {
     words.v6(underlay.vtep_v6.unwrap_or(Ipv6Addr::UNSPECIFIED));
     words.number(underlay.pod_subnets_v4.len().min(MAX_SUBNETS) as u32);
     words.number(underlay.pod_subnets_v6.len().min(MAX_SUBNETS) as u32);
-    words.number(0);
+    words.number(underlay.plain_to_gateways.into());
     let nothing = (Ipv4Addr::UNSPECIFIED, 0);
     for i in 0..MAX_SUBNETS {
         let (address, length) = *underlay.pod_subnets_v4.get(i).unwrap_or(&nothing);
@@ -118,12 +120,13 @@ mod tests {
             vxlan_port: 8472,
             pod_subnets_v4: vec![(Ipv4Addr::new(10, 244, 3, 1), 24), (Ipv4Addr::UNSPECIFIED, 0)],
             pod_subnets_v6: vec![subnet_v6; MAX_SUBNETS],
+            plain_to_gateways: true,
         };
         let words = encode(&fixed, Some(&underlay));
         assert_eq!(words[..3], [7, 3, 2]);
         assert_eq!(words[3].to_ne_bytes()[..2], 8472u16.to_be_bytes());
         assert_eq!(words[8].to_ne_bytes(), [192, 0, 2, 1]);
-        assert_eq!(words[13..16], [2, 4, 0]);
+        assert_eq!(words[13..16], [2, 4, 1]);
         assert_eq!(words[16].to_ne_bytes(), [10, 244, 3, 0]);
         assert_eq!(words[17].to_ne_bytes(), [255, 255, 255, 0]);
         assert_eq!(words[18..24], [0; 6]);

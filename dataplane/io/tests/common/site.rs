@@ -53,6 +53,7 @@ impl Host {
             vxlan_port: self.overlay.port,
             pod_subnets_v4: Vec::new(),
             pod_subnets_v6: Vec::new(),
+            plain_to_gateways: false,
         }
     }
 

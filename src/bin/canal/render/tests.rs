@@ -92,7 +92,10 @@ OUTER      MAC                OWNS          MTU  PATH-MTU
 fn gateways_show_what_is_behind_them() {
     let behind = |prefix: &str, hops: &[&str], announced: &str| BehindView {
         prefix: prefix.into(),
-        next_hops: hops.iter().map(|hop| hop.parse().unwrap()).collect(),
+        next_hops: hops
+            .iter()
+            .map(|hop| HopView { address: hop.parse().unwrap(), state: "STALE".into() })
+            .collect(),
         announced: announced.into(),
     };
     let gateways = vec![
@@ -121,10 +124,10 @@ fn gateways_show_what_is_behind_them() {
     assert_eq!(
         one(Reply::Gateways(gateways)),
         "\
-INTERFACE      MTU  NETWORK        NEXT-HOPS                ANNOUNCED  HOST-ENDPOINT
-eth1          1500  172.16.1.0/24  on link                  yes        edge in in out -
-eth1          1500  172.20.0.0/16  172.16.1.11,172.16.1.12  no         edge in in out -
-eth2       missing  -              -                        -          -
+INTERFACE      MTU  NETWORK        NEXT-HOPS                             ANNOUNCED  HOST-ENDPOINT
+eth1          1500  172.16.1.0/24  on link                               yes        edge in in out -
+eth1          1500  172.20.0.0/16  172.16.1.11 STALE, 172.16.1.12 STALE  no         edge in in out -
+eth2       missing  -              -                                     -          -
 "
     );
 }

@@ -79,6 +79,6 @@ fn pods_of_deployments_take_half_a_kilobyte_over_the_raw_data_at_most() {
 }
 
 #[test]
-fn pods_with_labels_of_their_own_take_somewhat_more() {
-    fits(Labelled::OneByOne, 1280);
+fn pods_with_labels_of_their_own_take_a_kilobyte_at_most() {
+    fits(Labelled::OneByOne, 1024);
 }

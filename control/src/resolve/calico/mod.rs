@@ -15,6 +15,7 @@ mod complaints;
 mod endpoint_lists;
 mod feed;
 mod graph;
+mod id_set;
 mod ip_sets;
 mod label_index;
 mod lists;

@@ -15,14 +15,15 @@ mod population;
 #[cfg(test)]
 mod properties;
 
+use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
-use std::collections::{BTreeSet, HashMap};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use self::filing::Filing;
 use self::parents::{ParentId, Parents};
 use self::population::Population;
+use super::id_set::IdSet;
 use super::slots::Slots;
 use crate::model::calico::resources::Labels;
 use crate::model::calico::selector::Selector;
@@ -70,14 +71,14 @@ struct Kind {
     content: Content,
     /// Selectors that match it, sorted.
     selections: Vec<SelectorId>,
-    objects: BTreeSet<ObjectId>,
+    objects: IdSet,
 }
 
 #[derive(Debug)]
 struct Selection {
     selector: Selector,
     users: usize,
-    kinds: BTreeSet<KindId>,
+    kinds: IdSet,
 }
 
 /// Labels and values as keys of tables: four times smaller than the strings. Two labels may share a key; whatever is
@@ -126,7 +127,7 @@ impl LabelIndex {
 
     /// Labels of a parent, `None` = there is no such parent.
     pub fn set_parent(&mut self, name: &str, labels: Option<&Arc<Labels>>, out: &mut Vec<Match>) {
-        for kind in self.parents.set_labels(name, labels, &self.hasher) {
+        for kind in self.parents.set_labels(name, labels, &self.hasher).iter() {
             self.select_anew(kind, out);
         }
     }
@@ -138,11 +139,11 @@ impl LabelIndex {
             return *id;
         }
         let found = self.candidates(selector).into_iter();
-        let kinds: BTreeSet<KindId> = found.filter(|id| self.matches(selector, &self.kinds[*id])).collect();
+        let kinds: IdSet = found.filter(|id| self.matches(selector, &self.kinds[*id])).collect();
         let selector = selector.clone();
         let id = self.selectors.insert(Selection { selector: selector.clone(), users: 1, kinds });
-        for kind in &self.selectors[id].kinds {
-            let selections = &mut self.kinds[*kind].selections;
+        for kind in self.selectors[id].kinds.iter() {
+            let selections = &mut self.kinds[kind].selections;
             if let Err(at) = selections.binary_search(&id) {
                 selections.insert(at, id);
             }
@@ -159,8 +160,8 @@ impl LabelIndex {
             return;
         }
         let Some(selection) = self.selectors.remove(id) else { return };
-        for kind in &selection.kinds {
-            self.kinds[*kind].selections.retain(|have| *have != id);
+        for kind in selection.kinds.iter() {
+            self.kinds[kind].selections.retain(|have| *have != id);
         }
         self.filing.remove(id);
         self.ids.remove(&selection.selector);
@@ -169,7 +170,7 @@ impl LabelIndex {
     /// The objects that a selector matches, in no particular order.
     pub fn objects(&self, selector: SelectorId) -> impl Iterator<Item = ObjectId> {
         let kinds = self.selectors[selector].kinds.iter();
-        kinds.flat_map(|kind| self.kinds[*kind].objects.iter().copied())
+        kinds.flat_map(|kind| self.kinds[kind].objects.iter())
     }
 
     /// Whether a selector matches any object.
@@ -188,7 +189,7 @@ impl LabelIndex {
         if let Some(id) = self.by_content.get(&content) {
             return *id;
         }
-        let kind = Kind { content: content.clone(), selections: Vec::new(), objects: BTreeSet::new() };
+        let kind = Kind { content: content.clone(), selections: Vec::new(), objects: IdSet::default() };
         let selections = self.matching(&kind);
         let id = self.kinds.insert(kind);
         self.parents.adopt(id, &content.1);
@@ -204,7 +205,7 @@ impl LabelIndex {
     /// Takes an object out of a kind, which goes with the last one.
     fn leave(&mut self, kind: KindId, id: ObjectId) {
         let objects = &mut self.kinds[kind].objects;
-        objects.remove(&id);
+        objects.remove(id);
         if !objects.is_empty() {
             return;
         }
@@ -214,7 +215,7 @@ impl LabelIndex {
         self.population.remove(&labels, &self.hasher, kind);
         self.parents.abandon(kind, &parents);
         for selector in gone.selections {
-            self.selectors[selector].kinds.remove(&kind);
+            self.selectors[selector].kinds.remove(kind);
         }
     }
 
@@ -226,9 +227,9 @@ impl LabelIndex {
             if change.begins {
                 kinds.insert(id)
             } else {
-                kinds.remove(&id)
+                kinds.remove(id)
             };
-            out.extend(kind.objects.iter().map(|object| change.of(*object)));
+            out.extend(kind.objects.iter().map(|object| change.of(object)));
         }
         kind.selections = now;
     }

@@ -1,11 +1,12 @@
 //! Parents, from which kinds of objects inherit labels.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::population::Population;
 use super::{Hasher, KindId};
 use crate::model::calico::resources::Labels;
+use crate::resolve::calico::id_set::IdSet;
 use crate::resolve::calico::slots::Slots;
 
 /// A parent.
@@ -24,7 +25,7 @@ struct Parent {
     name: Arc<str>,
     /// `None` while no such parent exists.
     labels: Option<Arc<Labels>>,
-    children: BTreeSet<KindId>,
+    children: IdSet,
 }
 
 impl Parents {
@@ -43,23 +44,18 @@ impl Parents {
         for id in ids {
             // The list may name a parent twice.
             if self.parents.get(*id).is_some() {
-                self.parents[*id].children.remove(&child);
+                self.parents[*id].children.remove(child);
                 self.collect(*id);
             }
         }
     }
 
     /// Sets a parent's labels; its children if they have to look again.
-    pub(super) fn set_labels(
-        &mut self,
-        name: &str,
-        labels: Option<&Arc<Labels>>,
-        hasher: &Hasher,
-    ) -> BTreeSet<KindId> {
+    pub(super) fn set_labels(&mut self, name: &str, labels: Option<&Arc<Labels>>, hasher: &Hasher) -> IdSet {
         let id = self.id(&name.into());
         let parent = &mut self.parents[id];
         let changed = parent.labels.as_ref() != labels;
-        let children = if changed { parent.children.clone() } else { BTreeSet::new() };
+        let children = if changed { parent.children.clone() } else { IdSet::default() };
         if let Some(old) = std::mem::replace(&mut parent.labels, labels.cloned()) {
             self.population.remove(&old, hasher, id);
         }
@@ -85,7 +81,7 @@ impl Parents {
 
     /// Those kinds.
     pub(super) fn children(&self, key: u64) -> impl Iterator<Item = KindId> {
-        self.population.with(key).flat_map(|id| self.parents[id].children.iter().copied())
+        self.population.with(key).flat_map(|id| self.parents[id].children.iter())
     }
 
     fn id(&mut self, name: &Arc<str>) -> ParentId {
@@ -93,7 +89,7 @@ impl Parents {
             return *id;
         }
         let name = Arc::clone(name);
-        let parent = Parent { name: Arc::clone(&name), labels: None, children: BTreeSet::new() };
+        let parent = Parent { name: Arc::clone(&name), labels: None, children: IdSet::default() };
         let id = self.parents.insert(parent);
         self.ids.insert(name, id);
         id

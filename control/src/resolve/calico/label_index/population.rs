@@ -1,14 +1,15 @@
 //! Kinds of objects by their own labels and values.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use super::Hasher;
 use crate::model::calico::resources::Labels;
+use crate::resolve::calico::id_set::IdSet;
 
 /// Numbers of kinds (or parents) by the keys of labels and of values that they carry.
 #[derive(Debug, Default)]
 pub(super) struct Population {
-    carriers: HashMap<u64, BTreeSet<u32>>,
+    carriers: HashMap<u64, IdSet>,
 }
 
 impl Population {
@@ -21,7 +22,7 @@ impl Population {
     pub(super) fn remove(&mut self, labels: &Labels, hasher: &Hasher, id: u32) {
         for key in keys(labels, hasher) {
             let Some(carriers) = self.carriers.get_mut(&key) else { continue };
-            carriers.remove(&id);
+            carriers.remove(id);
             if carriers.is_empty() {
                 self.carriers.remove(&key);
             }
@@ -29,11 +30,11 @@ impl Population {
     }
 
     pub(super) fn count(&self, key: u64) -> usize {
-        self.carriers.get(&key).map_or(0, BTreeSet::len)
+        self.carriers.get(&key).map_or(0, IdSet::len)
     }
 
     pub(super) fn with(&self, key: u64) -> impl Iterator<Item = u32> {
-        self.carriers.get(&key).into_iter().flatten().copied()
+        self.carriers.get(&key).into_iter().flat_map(IdSet::iter)
     }
 }
 

@@ -1,4 +1,4 @@
-/* What all programs share: header offsets, the settings, the maps. */
+/* What all programs of this object share: header offsets, the settings, the maps. */
 #ifndef CANAL_COMMON_H
 #define CANAL_COMMON_H
 
@@ -7,6 +7,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "destinations.h"
+#include "headers.h"
 #include "tags.h"
 
 #ifndef TC_ACT_UNSPEC
@@ -14,8 +15,6 @@
 #define TC_ACT_SHOT 2
 #endif
 
-#define ETH_P_IP 0x0800
-#define ETH_P_IPV6 0x86dd
 #define ETH_ALEN 6
 #define ETH_HLEN 14
 #define IPV4_HLEN 20
@@ -28,7 +27,6 @@
 
 #define IPPROTO_ICMP 1
 #define IPPROTO_TCP 6
-#define IPPROTO_UDP 17
 #define IPPROTO_ICMPV6 58
 #define IPPROTO_SCTP 132
 #define IPPROTO_UDPLITE 136
@@ -38,9 +36,6 @@
 
 #define PACKET_HOST 0
 #define PACKET_MULTICAST 2
-
-/* More fragments, or an offset: the packet is a piece. */
-#define IPV4_FRAGMENT 0x3fff
 
 #define CANAL_SUBNETS 4
 #define CANAL_NEXT_HOPS 4096
@@ -59,29 +54,6 @@
 struct workload {
 	__u64 via;
 	__u64 address;
-};
-
-struct ipv4_header {
-	__u8 version_length;
-	__u8 tos;
-	__be16 total_length;
-	__be16 identification;
-	__be16 fragment;
-	__u8 ttl;
-	__u8 protocol;
-	__sum16 checksum;
-	__be32 source;
-	__be32 target;
-};
-
-struct ipv6_header {
-	__u8 version_class;
-	__u8 class_flow[3];
-	__be16 payload_length;
-	__u8 next_header;
-	__u8 hop_limit;
-	__be32 source[4];
-	__be32 target[4];
 };
 
 /*

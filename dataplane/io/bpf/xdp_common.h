@@ -6,11 +6,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#define ETH_P_IP 0x0800
-#define ETH_P_IPV6 0x86dd
-#define IPPROTO_UDP 17
-/* More fragments, or an offset. */
-#define IPV4_FRAGMENT 0x3fff
+#include "headers.h"
 
 /* Queues of an interface; src/xdp/steering.rs has the same number. */
 #define CANAL_XDP_QUEUES 256
@@ -21,28 +17,9 @@ struct ethernet_header {
 	__be16 type;
 } __attribute__((packed));
 
-struct ipv4_header {
-	__u8 version_length;
-	__u8 tos;
-	__be16 total_length;
-	__be16 identification;
-	__be16 fragment;
-	__u8 ttl;
-	__u8 protocol;
-	__sum16 checksum;
-	__be32 source;
-	__be32 target;
-} __attribute__((packed));
-
-struct ipv6_header {
-	__u8 version_class;
-	__u8 class_flow[3];
-	__be16 payload_length;
-	__u8 next_header;
-	__u8 hop_limit;
-	__be32 source[4];
-	__be32 target[4];
-} __attribute__((packed));
+/* In a frame an IP header stands where no larger number is aligned. */
+typedef struct ipv4_header unaligned_ipv4 __attribute__((aligned(1)));
+typedef struct ipv6_header unaligned_ipv6 __attribute__((aligned(1)));
 
 struct udp_header {
 	__be16 source;

@@ -19,13 +19,13 @@ int canal_xdp_gate(struct xdp_md *ctx)
 	if (!is_for_us(ctx, set) || (void *)(ethernet + 1) > end)
 		return XDP_PASS;
 	if (ethernet->type == bpf_htons(ETH_P_IP)) {
-		const struct ipv4_header *ip = (void *)(ethernet + 1);
+		const unaligned_ipv4 *ip = (void *)(ethernet + 1);
 
 		if ((void *)(ip + 1) > end || ip->version_length != 0x45 || ip->fragment & bpf_htons(IPV4_FRAGMENT))
 			return XDP_PASS;
 		whose = whose_v4(ip->target);
 	} else if (ethernet->type == bpf_htons(ETH_P_IPV6)) {
-		const struct ipv6_header *ip = (void *)(ethernet + 1);
+		const unaligned_ipv6 *ip = (void *)(ethernet + 1);
 
 		if ((void *)(ip + 1) > end || ip->version_class >> 4 != 6 || ip->next_header == IPPROTO_HOPOPTS ||
 		    ip->next_header == IPPROTO_FRAGMENT)

@@ -20,7 +20,7 @@ int canal_xdp(struct xdp_md *ctx)
 	if (!is_for_us(ctx, set) || !set->vxlan_port || (void *)(ethernet + 1) > end)
 		return XDP_PASS;
 	if (ethernet->type == bpf_htons(ETH_P_IP)) {
-		const struct ipv4_header *ip = (void *)(ethernet + 1);
+		const unaligned_ipv4 *ip = (void *)(ethernet + 1);
 
 		if ((void *)(ip + 1) > end || ip->version_length != 0x45 || ip->protocol != IPPROTO_UDP ||
 		    ip->fragment & bpf_htons(IPV4_FRAGMENT) || !set->vtep_v4 || ip->target != set->vtep_v4)
@@ -28,7 +28,7 @@ int canal_xdp(struct xdp_md *ctx)
 		if (!is_ours((void *)(ip + 1), end, set))
 			return XDP_PASS;
 	} else if (ethernet->type == bpf_htons(ETH_P_IPV6)) {
-		const struct ipv6_header *ip = (void *)(ethernet + 1);
+		const unaligned_ipv6 *ip = (void *)(ethernet + 1);
 
 		if ((void *)(ip + 1) > end || ip->version_class >> 4 != 6 || ip->next_header != IPPROTO_UDP ||
 		    !(set->vtep_v6[0] | set->vtep_v6[1] | set->vtep_v6[2] | set->vtep_v6[3]) ||

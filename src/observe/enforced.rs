@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use canal_control::datastore::Revision;
 use canal_control::status::{Reason, Status};
-use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
+use super::asking::ask_all;
 use super::protocol::EnforcedView;
 use crate::worker_thread::{Order, WorkerHandle};
 
@@ -110,20 +111,10 @@ pub async fn enforced(
 /// The workers that have not taken over `generation` by the deadline. They are woken for it: one without packets would
 /// sleep on, which matters to nobody but who asks.
 pub async fn late(workers: &[WorkerHandle], generation: u64, deadline: Instant) -> Vec<u32> {
-    let mut asked = Vec::new();
-    let mut late = Vec::new();
-    for worker in workers.iter().filter(|worker| worker.counters.seen_generation.get() < generation) {
-        let (reply, answer) = oneshot::channel();
-        match worker.order(Order::Look(reply)) {
-            Ok(()) => asked.push((worker.index, answer)),
-            Err(_) => late.push(worker.index),
-        }
-    }
-    for (index, answer) in asked {
-        if !matches!(timeout_at(deadline, answer).await, Ok(Ok(seen)) if seen >= generation) {
-            late.push(index);
-        }
-    }
+    let behind = workers.iter().filter(|worker| worker.counters.seen_generation.get() < generation);
+    let answers = ask_all(behind, deadline, Order::Look).await;
+    let late = answers.into_iter().filter(|(_, seen)| seen.is_none_or(|seen| seen < generation));
+    let mut late: Vec<u32> = late.map(|(index, _)| index).collect();
     late.sort_unstable();
     late
 }

@@ -17,8 +17,9 @@ use canal_io::clock::coarse_ms;
 use canal_io::tun::lost_frames;
 use canal_io::xdp::{Mode, Transfer};
 use tokio::sync::{Semaphore, oneshot};
-use tokio::time::{Instant as Moment, timeout_at};
+use tokio::time::Instant as Moment;
 
+use super::asking::ask_all;
 use super::enforced;
 use super::flow_filter::FlowFilter;
 use super::flow_shares;
@@ -229,22 +230,8 @@ impl Inspector {
 
     /// What each worker has of local workloads' flows; nothing of one that does not answer in time.
     async fn shares(&self) -> Vec<Vec<(u32, u32)>> {
-        let deadline = Moment::now() + LOOK;
-        let asked: Vec<_> = self
-            .workers
-            .iter()
-            .filter_map(|worker| {
-                let (send, receive) = oneshot::channel();
-                worker.order(Order::Shares(send)).ok().map(|()| receive)
-            })
-            .collect();
-        let mut shares = Vec::with_capacity(asked.len());
-        for receive in asked {
-            if let Ok(Ok(said)) = timeout_at(deadline, receive).await {
-                shares.push(said);
-            }
-        }
-        shares
+        let answers = ask_all(self.workers.iter(), Moment::now() + LOOK, Order::Shares).await;
+        answers.into_iter().filter_map(|(_, shares)| shares).collect()
     }
 
     /// Page by page, so that no worker is kept from its packets: a flow that comes or goes meanwhile may be missed.

@@ -6,6 +6,7 @@
 //! [`metrics`] and [`felix_metrics`] ([`exposition`]: how they are written) and [`health`] say the same over HTTP, [`http`] keeps their connections short.
 
 pub mod admin;
+mod asking;
 pub mod calico_views;
 pub mod client;
 pub mod enforced;

@@ -158,10 +158,7 @@ impl Steering {
         }
         self.programs.set_settings(settings::encode(&self.fixed, underlay.as_ref()))?;
         if let Some(ifindex) = new {
-            let name = name_of(ifindex)?;
-            if !is_ethernet(&name).map_err(|_| SteeringError::NoInterface(ifindex))? {
-                return Err(SteeringError::NotEthernet(name));
-            }
+            require_ethernet(ifindex)?;
             self.attach(ifindex, Hook::Underlay)?;
         }
         self.underlay = underlay;
@@ -186,19 +183,14 @@ impl Steering {
 
     /// Leaves the workload behind `ifindex` alone. Harmless when it is not attached, or gone.
     pub fn detach_workload(&mut self, ifindex: IfIndex) -> Result<(), SteeringError> {
-        if self.attached.get(&ifindex).is_some_and(|a| a.hook == Hook::Workload) {
-            self.attached.remove(&ifindex);
-        }
+        self.detach(ifindex, Hook::Workload);
         Ok(self.programs.forbid_workload(ifindex)?)
     }
 
     /// Takes what hosts behind the gateway interface `ifindex` send into the overlay, and lets the daemon send plain packets
     /// out of it. Harmless when it is attached already.
     pub fn attach_gateway(&mut self, ifindex: IfIndex) -> Result<(), SteeringError> {
-        let name = name_of(ifindex)?;
-        if !is_ethernet(&name).map_err(|_| SteeringError::NoInterface(ifindex))? {
-            return Err(SteeringError::NotEthernet(name));
-        }
+        require_ethernet(ifindex)?;
         self.programs.allow_gateway(ifindex)?;
         self.attach(ifindex, Hook::Gateway).inspect_err(|_| {
             // Half an attachment must not stay; the first error is the one to report.
@@ -208,9 +200,7 @@ impl Steering {
 
     /// Leaves the gateway interface `ifindex` alone. Harmless when it is not attached, or gone.
     pub fn detach_gateway(&mut self, ifindex: IfIndex) -> Result<(), SteeringError> {
-        if self.attached.get(&ifindex).is_some_and(|a| a.hook == Hook::Gateway) {
-            self.attached.remove(&ifindex);
-        }
+        self.detach(ifindex, Hook::Gateway);
         Ok(self.programs.forbid_gateway(ifindex)?)
     }
 
@@ -278,6 +268,22 @@ impl Steering {
             .map_err(|source| SteeringError::Attach { program: hook.program(), interface, source })?;
         self.attached.insert(ifindex, Attached { hook, _link: link });
         Ok(())
+    }
+
+    /// Takes the program of this role away from an interface, if it has it.
+    fn detach(&mut self, ifindex: IfIndex, hook: Hook) {
+        if self.attached.get(&ifindex).is_some_and(|attached| attached.hook == hook) {
+            self.attached.remove(&ifindex);
+        }
+    }
+}
+
+fn require_ethernet(ifindex: IfIndex) -> Result<(), SteeringError> {
+    let name = name_of(ifindex)?;
+    match is_ethernet(&name) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(SteeringError::NotEthernet(name)),
+        Err(_) => Err(SteeringError::NoInterface(ifindex)),
     }
 }
 

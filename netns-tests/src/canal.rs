@@ -312,6 +312,16 @@ impl<'t> Canal<'t> {
         Ok(admin::drops(&self.show("drops")?))
     }
 
+    /// All packets that the daemon says are lost: dropped for a reason, or not to be received or sent by a port.
+    pub fn lost(&self) -> Result<u64> {
+        let ports = self.show("ports")?;
+        let ports = ports.as_array().context("no list of ports")?.iter();
+        let fields = ["rx_dropped", "tx_full", "tx_errors"];
+        let by_ports: u64 =
+            ports.flat_map(|port| fields.map(|field| port[field].as_u64().unwrap_or(0))).sum();
+        Ok(by_ports + self.drops()?.values().sum::<u64>())
+    }
+
     /// Runs `work` and waits until the drop counters of `reasons` have together grown by `least` or more.
     pub fn expect_drops(
         &self,

@@ -3,6 +3,7 @@
 use crate::cmd;
 use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, setns};
+use serde_json::Value;
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -51,6 +52,13 @@ impl Netns {
         let mut argv = vec!["ip", "-n", &self.name];
         argv.extend(words.split_whitespace());
         cmd::run(&argv)
+    }
+
+    /// What the kernel has counted at an interface: `direction` is `rx` or `tx`, `what` one of the numbers of `ip -s -j link`.
+    pub fn link_counter(&self, interface: &str, direction: &str, what: &str) -> Result<u64> {
+        let links: Value = serde_json::from_str(&self.ip(&format!("-j -s link show dev {interface}"))?)?;
+        let counter = links[0]["stats64"][direction][what].as_u64();
+        counter.with_context(|| format!("no {direction} {what} of {interface}"))
     }
 
     /// Runs `argv` inside, to its end; a non-zero exit is an error.

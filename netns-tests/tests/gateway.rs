@@ -186,9 +186,7 @@ fn an_interface_that_goes_and_comes_back_is_taken_up_again() -> Result<()> {
 
 /// Packets that `far` has received by the router with this number.
 fn received_by(far: &Far, number: u8) -> Result<u64> {
-    let text = far.ns.run(&["ip", "-s", "-j", "link", "show", "dev", &Far::interface(number)])?;
-    let links: Value = serde_json::from_str(&text)?;
-    links[0]["stats64"]["rx"]["packets"].as_u64().context("no counter of received packets")
+    far.ns.link_counter(&Far::interface(number), "rx", "packets")
 }
 
 #[test]

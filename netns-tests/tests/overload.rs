@@ -9,7 +9,7 @@ use netns_tests::packet_socket::PacketSocket;
 use netns_tests::plan::GATEWAY_MAC;
 use netns_tests::traffic::Ping;
 use netns_tests::{Canal, CanalOptions, Netns, Network, Overlay, Pod, Role, Shape, Topology, http, wait};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -33,12 +33,6 @@ fn metric(host: &Netns, name: &str) -> Result<u64> {
     sample.rsplit(' ').next().context("a value")?.parse().context(sample.to_owned())
 }
 
-/// What `interface` of `ns` has dropped in this direction.
-fn dropped(ns: &Netns, interface: &str, direction: &str) -> Result<u64> {
-    let links: Value = serde_json::from_str(&ns.ip(&format!("-j -s link show {interface}"))?)?;
-    links[0]["stats64"][direction]["dropped"].as_u64().context("counters")
-}
-
 /// UDP datagrams that have reached the pod's stack, wanted or not.
 fn arrived(pod: &Pod) -> Result<u64> {
     let text = pod.ns.run(&["cat", "/proc/net/snmp"])?;
@@ -56,14 +50,10 @@ fn arrived(pod: &Pod) -> Result<u64> {
 /// Everything that counts losses of what the sender's interface has taken: canal's metrics and counters, and the kernel's
 /// on the way from the daemon to the receiver.
 fn lost(canal: &Canal<'_>, host: &Netns, to: &Pod) -> Result<u64> {
-    let way_out = dropped(host, "canal0", "rx")? + dropped(host, &to.interface, "tx")?;
-    let ports = canal.show("ports")?;
-    let fields = ["rx_dropped", "tx_full", "tx_errors"];
-    let ports = ports.as_array().context("a list of ports")?.iter();
-    let ports: u64 = ports.flat_map(|port| fields.map(|field| port[field].as_u64().unwrap_or(0))).sum();
-    let daemon: u64 = canal.drops()?.values().sum();
+    let way_out =
+        host.link_counter("canal0", "rx", "dropped")? + host.link_counter(&to.interface, "tx", "dropped")?;
     let queue = metric(host, "canal_device_lost_frames_total")?;
-    Ok(queue + ports + daemon + way_out)
+    Ok(queue + canal.lost()? + way_out)
 }
 
 fn flood(from: &Pod, to: &Pod, source: u16, stop: &AtomicBool, sent: &AtomicU64) -> Result<()> {

@@ -11,9 +11,9 @@ use crate::scenario::rate::{self, Traffic};
 use crate::site::Plan;
 use anyhow::{Context, Result, ensure};
 use netns_tests::calico::{Kind, Resource};
+use netns_tests::http;
 use netns_tests::traffic::rtt;
-use netns_tests::{Netns, http};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::time::{Duration, Instant};
 
 /// What is offered, by what can be carried.
@@ -149,16 +149,12 @@ struct Counted {
 impl Counted {
     fn now(line: &mut Line<'_>) -> Result<Self> {
         let host = &line.topology.hosts[0].ns;
+        let lost = |interface: &str, direction| host.link_counter(interface, direction, "dropped");
         // A veth's two ends both count what does not get from one to the other: one of them is asked.
-        let interfaces = lost(host, &line.station.interface, &["rx"])? + lost(host, "eth0", &["tx"])?;
-        let device = lost(host, "canal0", &["tx", "rx"])?;
-        let canal = line.node.daemon()?;
-        let ports = canal.show("ports")?;
-        let ports = ports.as_array().context("a list of ports")?;
-        let fields = ["rx_dropped", "tx_full", "tx_errors"];
-        let refused: u64 = ports.iter().flat_map(|port| fields.map(|f| port[f].as_u64().unwrap_or(0))).sum();
-        let dropped: u64 = canal.drops()?.values().sum();
-        Ok(Self { interfaces, device, daemon: (refused + dropped) as f64 })
+        let interfaces = lost(&line.station.interface, "rx")? + lost("eth0", "tx")?;
+        let device = lost("canal0", "tx")? + lost("canal0", "rx")?;
+        let daemon = line.node.daemon()?.lost()?;
+        Ok(Self { interfaces: interfaces as f64, device: device as f64, daemon: daemon as f64 })
     }
 
     fn since(&self, before: &Self) -> Self {
@@ -172,11 +168,4 @@ impl Counted {
     fn total(&self) -> f64 {
         self.interfaces + self.device + self.daemon
     }
-}
-
-/// What `interface` of `ns` has dropped in these directions.
-fn lost(ns: &Netns, interface: &str, directions: &[&str]) -> Result<f64> {
-    let links: Value = serde_json::from_str(&ns.ip(&format!("-j -s link show {interface}"))?)?;
-    let of = |direction: &&str| links[0]["stats64"][*direction]["dropped"].as_f64();
-    directions.iter().map(|d| of(d).with_context(|| format!("counters of {interface}"))).sum()
 }

@@ -1,11 +1,13 @@
 //! What leads out of the host beside the TAP device, as one port: UDP sockets for the underlay, AF_XDP sockets for
 //! interfaces.
 
+use std::sync::Arc;
+
 use canal_dataplane::frame::FramePool;
 use canal_dataplane::offload::Caps;
 use canal_dataplane::port::{Egress, IfIndex, Outgoing, Port, PortStats, Received};
 use canal_io::udp::UdpPort;
-use canal_io::xdp::XdpPort;
+use canal_io::xdp::{Memory, XdpPort};
 
 /// The sockets of one worker.
 #[derive(Default)]
@@ -14,6 +16,8 @@ pub struct Outside {
     pub udp: Option<Box<UdpPort>>,
     /// For the interfaces that AF_XDP has.
     pub xdp: Option<XdpPort>,
+    /// Where frames of AF_XDP's memory belong, whether or not this worker has sockets of it.
+    pub home: Option<Arc<Memory>>,
     /// What is for AF_XDP while both are there.
     apart: Vec<Outgoing>,
 }
@@ -30,6 +34,14 @@ impl Outside {
             port.remove(ifindex);
         }
         self.xdp = self.xdp.take().filter(|port| !port.wires().is_empty());
+    }
+
+    /// Takes home what other workers' sockets have received and this one, without any, has used: theirs would run dry.
+    #[inline]
+    pub fn settle(&self, pool: &mut FramePool) {
+        if let (Some(home), None) = (&self.home, &self.xdp) {
+            home.take_home(pool);
+        }
     }
 }
 

@@ -128,7 +128,7 @@ impl Wires {
     fn open(&mut self, config: &XdpConfig, needs: Needs) -> Result<(), Failure> {
         let memory = match &self.memory {
             Some(memory) => Arc::clone(memory),
-            None => Arc::clone(self.memory.insert(Memory::new(needs).map_err(XdpError::Memory)?)),
+            None => self.share(Memory::new(needs).map_err(XdpError::Memory)?)?,
         };
         let (device, wires) = XdpDevice::open(config, &memory)?;
         let abilities = device.abilities();
@@ -146,6 +146,14 @@ impl Wires {
             }
         }
         Ok(())
+    }
+
+    /// Makes `memory` that of all interfaces to come.
+    fn share(&mut self, memory: Arc<Memory>) -> Result<Arc<Memory>, Stuck> {
+        for worker in self.workers.iter() {
+            worker.order(Order::Home(Arc::clone(&memory)))?;
+        }
+        Ok(Arc::clone(self.memory.insert(memory)))
     }
 
     /// Gives interfaces back.

@@ -18,7 +18,7 @@ use canal_io::mailbox::{Mailbox, mailboxes};
 use canal_io::tun::{TapDevice, TapPort, TapQueue};
 use canal_io::udp::{UdpPort, UdpReceiver};
 use canal_io::waiter::{Waiter, Wake};
-use canal_io::xdp::{Wire, XdpPort};
+use canal_io::xdp::{Memory, Wire, XdpPort};
 use canal_io::{affinity, bpf::NextHops};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use tokio::sync::oneshot;
@@ -54,6 +54,8 @@ const NO_CORE: u32 = u32::MAX;
 pub enum Order {
     /// From now on, these sockets are the way to the underlay (`None`: there are none).
     Udp(Option<Box<UdpPort>>),
+    /// From now on, frames of this memory come by.
+    Home(Arc<Memory>),
     /// From now on, AF_XDP sockets carry an interface as well, and count there.
     Attach(Box<Wire>, Arc<PortCounters>),
     /// Close the AF_XDP sockets on this interface.
@@ -287,6 +289,7 @@ impl Turn {
         loop {
             let expired = self.counters.flows_expired.get();
             let handled = self.turn(&mut worker, &mut handover);
+            self.outside.settle(worker.pool());
             self.depot.balance(worker.pool());
             if !worker.judge().log.is_empty() {
                 self.records.publish(self.config.index, &mut worker.judge().log, &self.counters);
@@ -358,6 +361,7 @@ impl Turn {
                     watch(&mut self.waiter, socket);
                 }
             }
+            Order::Home(memory) => self.outside.home = Some(memory),
             Order::Attach(wire, counters) => {
                 wire.sockets().for_each(|socket| watch(&mut self.waiter, socket));
                 self.wire_counters.push((wire.ifindex(), counters));

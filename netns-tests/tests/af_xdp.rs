@@ -2,13 +2,21 @@
 //! does where they cannot be.
 
 use anyhow::{Context, Result, ensure};
+use netns_tests::frames::{Link, mac};
 use netns_tests::overlay::wait_reachable;
-use netns_tests::traffic::tcp;
+use netns_tests::packet_socket::PacketSocket;
+use netns_tests::plan::GATEWAY_MAC;
+use netns_tests::traffic::udp::Echo;
+use netns_tests::traffic::{Flows, tcp};
 use netns_tests::{Canal, CanalOptions, Network, Overlay, Role, Shape, Topology, wait};
 use serde_json::{Value, json};
+use std::net::SocketAddrV4;
 
 /// Replies cross two routers: the node of the sender and the node of the receiver.
 const REMOTE_TTL: u8 = 62;
+/// Of the echo server of many flows, and their number.
+const PORT: u16 = 7002;
+const FLOWS: usize = 40_000;
 
 fn af_xdp() -> Role {
     Role::port("af-xdp")
@@ -68,7 +76,19 @@ fn both_by_af_xdp() -> Result<()> {
 #[test]
 fn more_workers_than_queues() -> Result<()> {
     let options = CanalOptions { port: "af-xdp".into(), workers: 2, ..CanalOptions::default() };
-    exchange(&Shape::hosts(2), false, &[Role::Canal(options), Role::port("tap")])
+    let topology = Topology::build(&Shape::hosts(2))?;
+    let overlay = Overlay::start(&topology, &Network::default(), &[Role::Canal(options), Role::port("tap")])?;
+    let (here, there) = (overlay.pod(0), overlay.pod(1));
+    overlay.exchange(here, there, REMOTE_TTL)?;
+    // Half of the answers are received by the one and delivered by the other: more of them than there are frames.
+    let _echo = Echo::start_at(&there.ns, (there.v4, PORT).into())?;
+    let link = Link { from: mac(&here.mac), to: mac(GATEWAY_MAC) };
+    let mut flows = Flows::new(link, here.v4, SocketAddrV4::new(there.v4, PORT));
+    let outcome = flows.drive(&PacketSocket::open(&here.ns, "eth0")?, FLOWS, |_| {})?;
+    ensure!(outcome.answered == FLOWS, "{outcome:?}: {}", overlay.canal(0).show("ports")?);
+    let ports = underlay_ports(overlay.canal(0))?;
+    ensure!(ports[0]["xdp"]["queues"] == json!([0]) && ports[0]["rx_dropped"] == 0, "{ports:?}");
+    topology.pass()
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use canal_dataplane::frame::Frame;
+use canal_dataplane::frame::{Frame, FramePool};
 use canal_dataplane::limits::ETHERNET;
 use crossbeam::queue::ArrayQueue;
 
@@ -114,6 +114,19 @@ impl Memory {
         let _ = self.free.push(frame);
     }
 
+    /// Takes frames of the region out of a worker's pool: whoever uses them up leaves them there.
+    #[inline]
+    pub(super) fn take_from(&self, pool: &mut FramePool) -> impl Iterator<Item = Frame> {
+        // What is of memory that was replaced has no other use; it is lost with it.
+        std::iter::from_fn(|| pool.take_guest()).filter(|frame| self.region.owns(frame))
+    }
+
+    /// The same for a worker without sockets: what others have handed to it, or closed sockets left behind, is put aside.
+    #[inline]
+    pub fn take_home(&self, pool: &mut FramePool) {
+        self.take_from(pool).for_each(|frame| self.put_aside(frame));
+    }
+
     /// A number for an interface; `None` when there are too many.
     pub(super) fn borrower(&self) -> Option<Borrower> {
         self.borrowers.pop()
@@ -166,6 +179,17 @@ mod tests {
     #[test]
     fn many_queues_share_a_bounded_memory() {
         assert_eq!((fill_of(1), fill_of(8), fill_of(64), fill_of(256)), (8192, 8192, 1024, 512));
+    }
+
+    #[test]
+    fn frames_come_home_out_of_any_pool_and_others_do_not() {
+        let memory = Memory::new(Needs { chunk: 2048, frames: 700 }).unwrap();
+        let all = memory.free.len();
+        let mut pool = FramePool::new(1, 4096);
+        (0..100).for_each(|_| pool.give(memory.spare().unwrap()));
+        pool.give(Memory::new(Needs { chunk: 2048, frames: 1 }).unwrap().spare().unwrap());
+        memory.take_home(&mut pool);
+        assert_eq!((memory.free.len(), pool.available(), pool.guests()), (all, 1, 0));
     }
 
     #[test]

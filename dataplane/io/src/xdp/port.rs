@@ -99,12 +99,7 @@ impl XdpPort {
 
     /// Takes frames of the region out of the pool, where others have left them, and evens out between workers.
     fn settle(&mut self, pool: &mut FramePool) {
-        while let Some(frame) = pool.take_guest() {
-            // What is of memory that was replaced has no other use; it is lost with it.
-            if self.memory.region().owns(&frame) {
-                self.spare.push(frame);
-            }
-        }
+        self.spare.extend(self.memory.take_from(pool));
         let owed: usize = self.wires.iter().map(Wire::owed).sum();
         if self.spare.len() > self.share + owed + SLACK {
             self.spare.drain(self.share + owed..).for_each(|frame| self.memory.put_aside(frame));

@@ -40,7 +40,7 @@ fn two_nodes() {
         "start",
         "rtt-load",
         "--peers",
-        "kernel-iptables-3,canal-tap-3",
+        "kernel-iptables-3,canal-tap-3,canal-af-xdp",
     ]);
     expect(
         &found,
@@ -52,6 +52,8 @@ fn two_nodes() {
             "canal-tap-3 memory flows_mb",
             "canal-tap-3 start lease_to_packet_ms",
             "canal-tap-3 rtt-load p99_us",
+            "canal-af-xdp tcp-1 gbit_per_s",
+            "canal-af-xdp memory flows_mb",
         ],
     );
 }

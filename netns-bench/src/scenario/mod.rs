@@ -107,7 +107,7 @@ pub const ALL: [Scenario; 22] = [
     Scenario::Updates,
 ];
 
-const PAIR: &[&str] = &["kernel-vxlan", "kernel-iptables-100", "canal-tap", "canal-udp"];
+const PAIR: &[&str] = &["kernel-vxlan", "kernel-iptables-100", "canal-tap", "canal-udp", "canal-af-xdp"];
 const RATE: &[&str] = &[
     "kernel-vxlan",
     "kernel-iptables-100",
@@ -235,7 +235,7 @@ impl Scenario {
             Self::Idle => &["canal-tap", "canal-udp", "canal-af-xdp"],
             Self::PolicyChange | Self::Load => &["canal-tap"],
             Self::Updates => &["kernel-vxlan", "canal-tap"],
-            Self::RttLoad => &["kernel-vxlan", "canal-tap", "canal-udp"],
+            Self::RttLoad => &["kernel-vxlan", "canal-tap", "canal-udp", "canal-af-xdp"],
             Self::RttNode | Self::RttNodeLoad => NODE,
             Self::Restart | Self::Overload => &["canal-tap-100", "canal-udp-100", "canal-af-xdp-100"],
             other if other.traffic().is_some() => RATE,

@@ -165,7 +165,7 @@ pub struct PolicyStatus {
     pub switched_off: bool,
     /// Workloads of this node.
     pub workloads: usize,
-    /// This node's host endpoints, which are resolved and not enforced.
+    /// This node's host endpoints, whose policy is enforced for what passes gateway interfaces, not for the host's own traffic.
     pub host_endpoints: usize,
     /// Policies that match one of them.
     pub policies: usize,

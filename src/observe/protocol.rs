@@ -389,7 +389,7 @@ pub struct SettingView {
     pub value: String,
     /// By whom: `default`, `FelixConfiguration default`, `FelixConfiguration node.…`, the name of a variable, or a flag.
     pub source: String,
-    /// `obeyed`, `prepared` (it is in the tables, and nothing goes by it yet), `invalid` (the default is obeyed) or `meaningless` (there is nothing here that it is about).
+    /// `obeyed`, `partly` (not wherever Felix would), `prepared` (it is in the tables, and nothing goes by it yet), `invalid` (the default is obeyed) or `meaningless` (there is nothing here that it is about).
     pub effect: String,
     /// Why it is not obeyed.
     pub why: Option<String>,

@@ -30,6 +30,7 @@ pub fn config(config: &Config) -> Vec<SettingView> {
     let view = |setting: &Setting| {
         let (effect, why) = match setting.effect {
             Effect::Obeyed => ("obeyed", None),
+            Effect::Partly(why) => ("partly", Some(why.to_owned())),
             Effect::Prepared(why) => ("prepared", Some(why.to_owned())),
             Effect::Invalid(expected) => ("invalid", Some(format!("not {expected}; the default counts"))),
             Effect::Meaningless(why) => ("meaningless", Some(why.to_owned())),

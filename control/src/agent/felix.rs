@@ -63,7 +63,7 @@ impl FelixFollower {
                 Effect::Invalid(expected) => {
                     tracing::warn!(name, value, %source, "this setting of Felix's is not {expected}; its default counts");
                 }
-                Effect::Obeyed | Effect::Prepared(_) => {
+                Effect::Obeyed | Effect::Partly(_) | Effect::Prepared(_) => {
                     let said = former.is_some_and(|former| !former.settings.contains(setting));
                     if said {
                         tracing::info!(name, value, %source, "a setting of Felix's has changed");

@@ -31,6 +31,8 @@ use crate::state::{Calico, Complaint};
 pub enum Effect {
     /// It is obeyed.
     Obeyed,
+    /// It is obeyed, but not wherever Felix would; where not.
+    Partly(&'static str),
     /// It is in the tables, and nothing goes by what it is about; why not.
     Prepared(&'static str),
     /// It makes no sense, and the default is obeyed; what would do.
@@ -71,7 +73,7 @@ impl Config {
             let found = source::find(local, node, calico, parameter.name);
             let (source, value) = found.unwrap_or_else(|| (Source::Default, parameter.default.to_owned()));
             let effect = match (parameter.take)(&mut values, &value) {
-                Ok(()) => parameter.idle.map_or(Effect::Obeyed, Effect::Prepared),
+                Ok(()) => parameter.effect.clone(),
                 Err(expected) => Effect::Invalid(expected),
             };
             settings.push(Setting { name: parameter.name.to_owned(), value, source, effect });

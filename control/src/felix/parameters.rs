@@ -1,5 +1,6 @@
 //! The settings that are obeyed.
 
+use super::Effect;
 use super::parse::{self, Parsed};
 use super::values::Values;
 
@@ -12,8 +13,8 @@ pub(super) struct Parameter {
     pub(super) default: &'static str,
     /// Takes a value in. One that makes no sense changes nothing.
     pub(super) take: fn(&mut Values, &str) -> Parsed<()>,
-    /// Why it comes to nothing although it is taken in.
-    pub(super) idle: Option<&'static str>,
+    /// What comes of a value that makes sense.
+    pub(super) effect: Effect,
 }
 
 const fn parameter(
@@ -21,17 +22,21 @@ const fn parameter(
     default: &'static str,
     take: fn(&mut Values, &str) -> Parsed<()>,
 ) -> Parameter {
-    Parameter { name, default, take, idle: None }
+    Parameter { name, default, take, effect: Effect::Obeyed }
 }
 
 impl Parameter {
-    const fn idle(self, why: &'static str) -> Self {
-        Self { idle: Some(why), ..self }
+    const fn comes_to(self, effect: Effect) -> Self {
+        Self { effect, ..self }
     }
 }
 
-const NO_HOST_ENDPOINTS: &str = "host endpoints are compiled and not enforced";
-const NO_CALICO_VXLAN: &str = "Calico's tunnels are compiled and not used; the overlay is flannel's network";
+/// Both lists are about host endpoints.
+const AT_GATEWAYS: Effect = Effect::Partly(
+    "policy of host endpoints judges what passes gateway interfaces; the host's own traffic is not taken off the interface",
+);
+const NO_CALICO_VXLAN: Effect =
+    Effect::Prepared("Calico's tunnels are compiled and not used; the overlay is flannel's network");
 
 /// What Felix leaves open into a host: its control plane, and the way to repair what was closed.
 pub(super) const INBOUND: &str =
@@ -46,12 +51,12 @@ pub(super) const PARAMETERS: [Parameter; 22] = [
     parameter("DefaultEndpointToHostAction", "Accept", |v, t| { v.endpoint_to_host = parse::to_host(t)?; Ok(()) }),
     parameter("AllowVXLANPacketsFromWorkloads", "false", |v, t| { v.vxlan_from_workloads = parse::switch(t)?; Ok(()) }),
     parameter("AllowIPIPPacketsFromWorkloads", "false", |v, t| { v.ipip_from_workloads = parse::switch(t)?; Ok(()) }),
-    parameter("FailsafeInboundHostPorts", INBOUND, |v, t| { v.failsafes.inbound = parse::failsafes(t)?; Ok(()) }).idle(NO_HOST_ENDPOINTS),
-    parameter("FailsafeOutboundHostPorts", OUTBOUND, |v, t| { v.failsafes.outbound = parse::failsafes(t)?; Ok(()) }).idle(NO_HOST_ENDPOINTS),
-    parameter("VXLANPort", "4789", |v, t| { v.vxlan.port = parse::port(t)?; Ok(()) }).idle(NO_CALICO_VXLAN),
-    parameter("VXLANVNI", "4096", |v, t| { v.vxlan.vni = parse::vni(t)?; Ok(()) }).idle(NO_CALICO_VXLAN),
-    parameter("VXLANMTU", "0", |v, t| { v.vxlan.mtu = parse::mtu(t)?; Ok(()) }).idle(NO_CALICO_VXLAN),
-    parameter("VXLANMTUV6", "0", |v, t| { v.vxlan.mtu_v6 = parse::mtu(t)?; Ok(()) }).idle(NO_CALICO_VXLAN),
+    parameter("FailsafeInboundHostPorts", INBOUND, |v, t| { v.failsafes.inbound = parse::failsafes(t)?; Ok(()) }).comes_to(AT_GATEWAYS),
+    parameter("FailsafeOutboundHostPorts", OUTBOUND, |v, t| { v.failsafes.outbound = parse::failsafes(t)?; Ok(()) }).comes_to(AT_GATEWAYS),
+    parameter("VXLANPort", "4789", |v, t| { v.vxlan.port = parse::port(t)?; Ok(()) }).comes_to(NO_CALICO_VXLAN),
+    parameter("VXLANVNI", "4096", |v, t| { v.vxlan.vni = parse::vni(t)?; Ok(()) }).comes_to(NO_CALICO_VXLAN),
+    parameter("VXLANMTU", "0", |v, t| { v.vxlan.mtu = parse::mtu(t)?; Ok(()) }).comes_to(NO_CALICO_VXLAN),
+    parameter("VXLANMTUV6", "0", |v, t| { v.vxlan.mtu_v6 = parse::mtu(t)?; Ok(()) }).comes_to(NO_CALICO_VXLAN),
     parameter("InterfacePrefix", "", |v, t| { v.interface_prefixes = parse::prefixes(t)?; Ok(()) }),
     parameter("LogSeverityScreen", "Info", |v, t| { v.severity = parse::severity(t)?; Ok(()) }),
     parameter("PrometheusMetricsEnabled", "false", |v, t| { v.metrics_enabled = parse::switch(t)?; Ok(()) }),

@@ -84,20 +84,19 @@ fn the_last_word_is_the_nearest() {
 fn nothing_said_means_the_defaults_all_of_which_make_sense() {
     let config = config(&Local::default(), &[]);
     assert_eq!(config.values, Values::default());
-    let sound = |setting: &&Setting| matches!(setting.effect, Effect::Obeyed | Effect::Prepared(_));
+    let sound = |setting: &&Setting| {
+        matches!(setting.effect, Effect::Obeyed | Effect::Partly(_) | Effect::Prepared(_))
+    };
     let odd: Vec<_> = config.settings.iter().filter(|setting| !sound(setting)).collect();
     assert_eq!(odd, Vec::<&Setting>::new());
-    let prepared = |setting: &&Setting| matches!(setting.effect, Effect::Prepared(_));
-    let prepared = config.settings.iter().filter(prepared).map(|setting| setting.name.as_str());
-    let expected = [
-        "FailsafeInboundHostPorts",
-        "FailsafeOutboundHostPorts",
-        "VXLANMTU",
-        "VXLANMTUV6",
-        "VXLANPort",
-        "VXLANVNI",
-    ];
-    assert_eq!(prepared.collect::<Vec<_>>(), expected);
+    let named = |effect: fn(&Effect) -> bool| {
+        let settings = config.settings.iter().filter(move |setting| effect(&setting.effect));
+        settings.map(|setting| setting.name.as_str()).collect::<Vec<_>>()
+    };
+    let partly = named(|effect| matches!(effect, Effect::Partly(why) if why.contains("gateway interfaces")));
+    assert_eq!(partly, ["FailsafeInboundHostPorts", "FailsafeOutboundHostPorts"]);
+    let prepared = named(|effect| matches!(effect, Effect::Prepared(_)));
+    assert_eq!(prepared, ["VXLANMTU", "VXLANMTUV6", "VXLANPort", "VXLANVNI"]);
     assert!(config.settings.is_sorted_by_key(|setting| &setting.name));
     let Failsafes { inbound, outbound } = &config.values.failsafes;
     assert_eq!((inbound.len(), outbound.len()), (9, 9));

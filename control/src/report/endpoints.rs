@@ -1,7 +1,7 @@
 //! How this node's endpoints are, one key each.
 //!
-//! Host endpoints are not reported: nothing enforces their policy yet, and `up` would say that something does. What an
-//! earlier Felix said of them is taken away.
+//! Host endpoints are not reported: their policy is enforced for what passes gateway interfaces only, and `up` would say
+//! that it is for the host's own traffic, too. What an earlier Felix said of them is taken away.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -28,26 +28,11 @@ pub(super) fn host_endpoints(
             interface if node.felix.is_host_interface(interface) => vec![interface],
             _ => Vec::new(),
         };
-        let (mut stands, mut judges) = (false, false);
         for interface in interfaces {
-            let own = *owners.entry(interface).or_insert(name) == name;
-            stands |= own;
-            judges |= own && node.gateways.iter().any(|gateway| gateway == interface);
+            owners.entry(interface).or_insert(name);
         }
-        judges |= owners.get(EVERY_INTERFACE) == Some(&name.as_str()) && !node.gateways.is_empty();
-        let key = format!("{}{name}", Kind::HostEndpoint.prefix());
-        complaints.push(Complaint::new(
-            key,
-            match (stands, judges) {
-                (_, true) => {
-                    "enforced for what passes gateway interfaces (applyOnForward, preDNAT, doNotTrack); the host's own \
-                     packets do not pass here"
-                }
-                (true, false) => "resolved, but not enforced: the host's own packets do not pass here",
-                (false, false) => "it stands for no interface of this host",
-            },
-        ));
     }
+    complaints.extend(resolution.host_endpoints.keys().map(|name| told(name, &owners, node)));
     let endpoint = |(interface, name): (&str, &str)| {
         let lists = &resolution.host_endpoints[name].lists;
         HostEndpoint {
@@ -60,6 +45,25 @@ pub(super) fn host_endpoints(
     let mut endpoints: Vec<HostEndpoint> = owners.into_iter().map(endpoint).collect();
     endpoints.sort_by(|a, b| (&a.name, &a.interface).cmp(&(&b.name, &b.interface)));
     endpoints
+}
+
+/// How far it is enforced.
+fn told(name: &str, owners: &BTreeMap<&str, &str>, node: &NodeFacts<'_>) -> Complaint {
+    let stands = owners.values().any(|owner| *owner == name);
+    let judge = |gateway: &String| owners.get(gateway.as_str()).or_else(|| owners.get(EVERY_INTERFACE));
+    let judges = node.gateways.iter().filter_map(judge).any(|owner| *owner == name);
+    let sentence = match (stands, judges) {
+        (_, true) => {
+            "enforced for what passes gateway interfaces (applyOnForward, preDNAT, doNotTrack); the host's own traffic \
+             is not taken off the interface"
+        }
+        (true, false) => {
+            "resolved, but not enforced: it judges no gateway interface, and the host's own traffic is not taken off \
+             the interface"
+        }
+        (false, false) => "it stands for no interface of this host",
+    };
+    Complaint::new(format!("{}{name}", Kind::HostEndpoint.prefix()), sentence)
 }
 
 /// Links that have one of the addresses it expects; in order of their names.

@@ -463,7 +463,7 @@ fn policy(view: &PolicyView) -> String {
             let hosts = match host_endpoints {
                 0 => String::new(),
                 count => format!(
-                    "; {count} host endpoints, not enforced: the host's own traffic does not pass here"
+                    "; {count} host endpoints, enforced for what passes gateway interfaces; the host's own traffic is not taken off the interface"
                 ),
             };
             format!(

@@ -133,7 +133,7 @@ pub struct PolicyView {
     pub switched_off: bool,
     /// Workloads of this node.
     pub workloads: usize,
-    /// Host endpoints of this node; they are resolved, and not enforced.
+    /// Host endpoints of this node; their policy is enforced for what passes gateway interfaces, not for the host's own traffic.
     pub host_endpoints: usize,
     /// Policies that match one of these.
     pub policies: usize,

@@ -233,14 +233,14 @@ async fn what_is_resolved_and_not_enforced_is_said() {
     assert_eq!(shown(&spec.host_endpoints[0].ingress.normal), "default(default.all)");
     let complaints = node.status().complaints;
     let told: Vec<_> =
-        complaints.iter().map(|c| (c.key.strip_prefix(P).unwrap(), &c.sentence[..12])).collect();
+        complaints.iter().map(|c| (c.key.strip_prefix(P).unwrap(), &c.sentence[..24])).collect();
     let expected = [
-        ("/hostendpoints/a-by-address", "resolved, bu"),
-        ("/hostendpoints/b-named", "it stands fo"),
-        ("/hostendpoints/c-other", "resolved, bu"),
-        ("/hostendpoints/d-all", "resolved, bu"),
-        ("/hostendpoints/e-nowhere", "it stands fo"),
-        ("/ippools/p", "its encapsul"),
+        ("/hostendpoints/a-by-address", "resolved, but not enforc"),
+        ("/hostendpoints/b-named", "it stands for no interfa"),
+        ("/hostendpoints/c-other", "resolved, but not enforc"),
+        ("/hostendpoints/d-all", "resolved, but not enforc"),
+        ("/hostendpoints/e-nowhere", "it stands for no interfa"),
+        ("/ippools/p", "its encapsulation is not"),
     ];
     assert_eq!(told, expected);
     assert_eq!(node.status().policy.unwrap().host_endpoints, 5);

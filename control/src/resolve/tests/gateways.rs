@@ -215,3 +215,32 @@ fn plain_packets_to_hosts_behind_gateways_are_taken_where_peers_send_them() {
         assert_eq!(takes(&world), plain, "{config}");
     }
 }
+
+#[test]
+fn how_far_host_endpoints_are_enforced_is_said() {
+    const RESOURCES: &str = "/calico/resources/v3/projectcalico.org/hostendpoints/";
+    let mut world = world(&[]);
+    let said = |world: &mut World| -> Vec<(String, bool)> {
+        world.resolution = Some(calico::resolution(&world.state));
+        let told = world.resolve().complaints.into_iter();
+        let of_hosts = told.filter_map(|c| Some((c.key.strip_prefix(RESOURCES)?.to_owned(), c.sentence)));
+        of_hosts
+            .map(|(name, sentence)| {
+                assert!(
+                    sentence.contains("the host's own traffic is not taken off the interface"),
+                    "{sentence}"
+                );
+                (name, sentence.starts_with("enforced for what passes gateway interfaces"))
+            })
+            .collect()
+    };
+    let host = |interface| format!(r#"{{"spec":{{"node":"n1","interfaceName":"{interface}"}}}}"#);
+    world.put(&format!("{RESOURCES}every"), &host("*"));
+    world.put(&format!("{RESOURCES}other"), &host("eth0"));
+    assert_eq!(said(&mut world), [("every".into(), true), ("other".into(), false)]);
+    // Where each gateway interface has a host endpoint of its own, the one for all has none to judge.
+    world.put(&format!("{RESOURCES}own"), &host("eth1"));
+    assert_eq!(said(&mut world), [("every".into(), false), ("other".into(), false), ("own".into(), true)]);
+    world.gateways.clear();
+    assert!(said(&mut world).iter().all(|(_, enforced)| !enforced));
+}

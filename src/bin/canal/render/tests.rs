@@ -382,7 +382,7 @@ ignored    /x: not JSON
     });
     let counts = PolicyView { workloads: 4, policies: 3, profiles: 2, sets: 5, ..PolicyView::default() };
     view.policy = Some(PolicyView { enforced: true, host_endpoints: 1, ..counts.clone() });
-    let line = "policy     enforced: 3 policies, 2 profiles, 5 sets for 4 workloads; 1 host endpoints, not enforced: the host's own traffic does not pass here\n";
+    let line = "policy     enforced: 3 policies, 2 profiles, 5 sets for 4 workloads; 1 host endpoints, enforced for what passes gateway interfaces; the host's own traffic is not taken off the interface\n";
     assert!(status(&view).ends_with(line));
     view.calico_network =
         Some(CalicoNetworkView { vxlan_pools: 2, ipip_nodes: 1, ..CalicoNetworkView::default() });

@@ -95,7 +95,8 @@ fn packets_through_one_node() {
 
 #[test]
 fn one_node_in_trouble() {
-    let found = measured(&["restart", "overload", "--peers", "canal-tap-3,canal-udp-3,canal-af-xdp-3"]);
+    let peers = "canal-tap-3,canal-udp-3,canal-af-xdp-3,canal-gateway-3";
+    let found = measured(&["restart", "overload", "--peers", peers]);
     expect(
         &found,
         &[
@@ -105,6 +106,7 @@ fn one_node_in_trouble() {
             "canal-tap-3@split overload unaccounted_percent",
             "canal-udp-3@split overload enforced_p99_ms",
             "canal-af-xdp-3@1core overload after_by_before",
+            "canal-gateway-3@split overload unaccounted_percent",
         ],
     );
 }

@@ -217,8 +217,8 @@ impl Scenario {
             Self::NewFlows => peer.policies.is_some(),
             // No other peer has a daemon that could be looked at, told, or started anew.
             Self::Memory | Self::Start | Self::Idle | Self::Restart => peer.is_canal(),
-            // A policy of its own is what is changed. Of a gateway's losses the interface counts those of its sockets, too.
-            Self::Overload => matches!(peer.forwarder, Forwarder::Canal(_)) && peer.policies.is_some(),
+            // A policy of its own is what is changed.
+            Self::Overload => peer.is_canal() && peer.policies.is_some(),
             // Nothing behind Open vSwitch's ports answers.
             Self::RttNode | Self::RttNodeLoad => peer.forwarder != Forwarder::OpenVSwitch,
             // The cluster brings its own policies.
@@ -237,7 +237,8 @@ impl Scenario {
             Self::Updates => &["kernel-vxlan", "canal-tap"],
             Self::RttLoad => &["kernel-vxlan", "canal-tap", "canal-udp", "canal-af-xdp"],
             Self::RttNode | Self::RttNodeLoad => NODE,
-            Self::Restart | Self::Overload => &["canal-tap-100", "canal-udp-100", "canal-af-xdp-100"],
+            Self::Restart => &["canal-tap-100", "canal-udp-100", "canal-af-xdp-100"],
+            Self::Overload => &["canal-tap-100", "canal-udp-100", "canal-af-xdp-100", "canal-gateway-100"],
             other if other.traffic().is_some() => RATE,
             _ => PAIR,
         };

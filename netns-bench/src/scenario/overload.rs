@@ -148,10 +148,11 @@ struct Counted {
 
 impl Counted {
     fn now(line: &mut Line<'_>) -> Result<Self> {
-        let host = &line.topology.hosts[0].ns;
+        let (host, station) = (&line.topology.hosts[0].ns, &line.station.ns);
         let lost = |interface: &str, direction| host.link_counter(interface, direction, "dropped");
-        // A veth's two ends both count what does not get from one to the other: one of them is asked.
-        let interfaces = lost(&line.station.interface, "rx")? + lost("eth0", "tx")?;
+        // A veth's two ends both count what does not get from one to the other. The sending one is asked: the receiving one
+        // also counts what no AF_XDP socket had room for, and of that the daemon knows.
+        let interfaces = station.link_counter("eth0", "tx", "dropped")? + lost("eth0", "tx")?;
         let device = lost("canal0", "tx")? + lost("canal0", "rx")?;
         let daemon = line.node.daemon()?.lost()?;
         Ok(Self { interfaces: interfaces as f64, device: device as f64, daemon: daemon as f64 })

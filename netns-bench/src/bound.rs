@@ -63,13 +63,12 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Starts it in `ns`, between the pod behind `interface` and `eth0`; the node at the tunnel's other end is reached by
-    /// way of `next_hop`.
-    pub fn start(ns: &Netns, interface: &str, ends: &Ends, next_hop: [u8; 6]) -> Result<Self> {
+    /// Starts it in `ns`, between the pod behind `interface` and `eth0`.
+    pub fn start(ns: &Netns, interface: &str, ends: &Ends) -> Result<Self> {
         let order = Order {
             pod: interface.to_owned(),
             underlay: "eth0".to_owned(),
-            tunnel: template::outgoing(ends, next_hop),
+            tunnel: template::outgoing(ends),
             ethernet: template::ethernet(ends.pod_mac, ends.router_mac),
         };
         let mut command = ns.command("taskset");
@@ -237,8 +236,7 @@ mod tests {
     #[test]
     fn what_enters_the_tunnel_is_a_packet_and_leaves_it_as_it_came() {
         let ends = template::tests::ends();
-        let next_hop = [2, 0, 0, 0, 0, 9];
-        let tunnel = Tunnel::new(&template::outgoing(&ends, next_hop)).expect("headers");
+        let tunnel = Tunnel::new(&template::outgoing(&ends)).expect("headers");
         let mut inner = template::template(Direction::Encap, &ends)[..64].to_vec();
         inner[16..18].copy_from_slice(&50_u16.to_be_bytes());
         let inner = frames::with_header_checksum(inner);
@@ -246,7 +244,10 @@ mod tests {
         assert!(frame.fill(&inner) && tunnel.enter(&mut frame));
         let outer = frame.data().to_vec();
         assert_eq!(frames::with_header_checksum(outer.clone()), outer, "the checksum is right");
-        assert_eq!((&outer[..6], &outer[16..18]), (&next_hop[..], &100_u16.to_be_bytes()[..]));
+        assert_eq!(
+            (&outer[..6], &outer[16..18]),
+            (&ends.remote_underlay_mac[..], &100_u16.to_be_bytes()[..])
+        );
         assert_eq!((&outer[38..40], outer.len()), (&80_u16.to_be_bytes()[..], 114));
         let ethernet = template::ethernet(ends.pod_mac, [2; 6]);
         assert!(leave(&mut frame, ethernet.as_slice().try_into().expect("14 bytes")));

@@ -41,12 +41,11 @@ pub fn is_installed() -> bool {
 }
 
 impl<'t> OpenVSwitch<'t> {
-    /// Starts it between the pod behind `interface` and `eth0`; the tunnel's other end is reached by way of `next_hop`.
+    /// Starts it between the pod behind `interface` and `eth0`.
     pub fn start(
         topology: &'t Topology,
         interface: &str,
         ends: &Ends,
-        next_hop: &str,
         policies: Option<&Policies>,
     ) -> Result<Self> {
         let host = &topology.hosts[0];
@@ -66,7 +65,7 @@ impl<'t> OpenVSwitch<'t> {
         let switch = daemon(host, &dir, "ovs-vswitchd", &[&database, "--no-chdir"])?;
         let switch = Self { switch, _database, dir, host };
         switch.add_ports(interface, ends)?;
-        switch.add_flows(ends, next_hop, policies)?;
+        switch.add_flows(ends, policies)?;
         Ok(switch)
     }
 
@@ -98,13 +97,14 @@ impl<'t> OpenVSwitch<'t> {
         Ok(())
     }
 
-    fn add_flows(&self, ends: &Ends, next_hop: &str, policies: Option<&Policies>) -> Result<()> {
-        self.tell(&["tnl/neigh/set", "br-phy", &ends.remote_vtep.to_string(), next_hop])?;
+    fn add_flows(&self, ends: &Ends, policies: Option<&Policies>) -> Result<()> {
+        let text = |mac: [u8; 6]| mac.map(|byte| format!("{byte:02x}")).join(":");
+        let next_hop = text(ends.remote_underlay_mac);
+        self.tell(&["tnl/neigh/set", "br-phy", &ends.remote_vtep.to_string(), &next_hop])?;
         self.tell(&["dpctl/ct-set-maxconns", &CONNECTIONS.to_string()])?;
         let route = |from: &str, to: &str, port: u16| {
             format!("set_field:{from}->eth_src,set_field:{to}->eth_dst,dec_ttl,output:{port}")
         };
-        let text = |mac: [u8; 6]| mac.map(|byte| format!("{byte:02x}")).join(":");
         let actions = Actions {
             out: route(&text(ends.vtep_mac), &text(ends.remote_vtep_mac), TUNNEL_PORT),
             into: route(&text(ends.router_mac), &text(ends.pod_mac), POD_PORT),

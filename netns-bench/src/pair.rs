@@ -123,6 +123,7 @@ impl<'t> Pair<'t> {
             underlay_mac: mac(&host.mac()),
             vtep_mac: [0; 6],
             remote_vtep: self.overlay.host(1).v4,
+            remote_underlay_mac: [0; 6],
             remote_vtep_mac: [0; 6],
         };
         // The same for every peer: with it an interface takes frames that no socket has made.

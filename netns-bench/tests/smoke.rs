@@ -125,7 +125,8 @@ fn round_trips_through_one_node() {
 fn open_vswitch_where_it_is_installed() {
     let installed =
         Command::new("ovs-vswitchd").arg("--version").output().is_ok_and(|done| done.status.success());
-    let found = measured(&["encap-64", "decap-64", "newflows", "--peers", "ovs-none,ovs-ct-10"]);
+    let scenarios = ["encap-64", "decap-64", "newflows", "rtt-node", "rtt-node-load"];
+    let found = measured(&[&scenarios[..], &["--peers", "ovs-none,ovs-ct-10"]].concat());
     if installed {
         expect(
             &found,
@@ -134,6 +135,8 @@ fn open_vswitch_where_it_is_installed() {
                 "ovs-none@split decap-64 pps",
                 "ovs-ct-10@split encap-64 ns_per_packet",
                 "ovs-ct-10@split newflows flows_per_s",
+                "ovs-none rtt-node p99.9_us",
+                "ovs-ct-10 rtt-node-load pps",
             ],
         );
     } else {

@@ -266,9 +266,9 @@ fn remote_lease() -> Lease {
 }
 
 /// Where everything is, with a node whose inner MAC address is `vtep_mac`.
-fn ends(topology: &Topology, station: &Station, vtep_mac: [u8; 6]) -> Ends {
+fn ends(topology: &Topology, station: &Station, vtep_mac: [u8; 6]) -> Result<Ends> {
     let host = &topology.hosts[0];
-    Ends {
+    Ok(Ends {
         pod: station.v4,
         pod_mac: mac(&station.mac),
         router_mac: mac(station.router_mac),
@@ -277,6 +277,7 @@ fn ends(topology: &Topology, station: &Station, vtep_mac: [u8; 6]) -> Ends {
         underlay_mac: mac(&host.mac()),
         vtep_mac,
         remote_vtep: REMOTE_VTEP,
+        remote_underlay_mac: mac(&node::switch_mac(topology)?),
         remote_vtep_mac: mac(REMOTE_MAC),
-    }
+    })
 }

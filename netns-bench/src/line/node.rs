@@ -114,7 +114,7 @@ fn kernel<'t>(topology: &'t Topology, etcd: &Etcd<'_>, peer: &Peer) -> Result<Pl
         }
     }
     let station = pod.into();
-    let ends = ends(topology, &station, mac(node.mac()));
+    let ends = ends(topology, &station, mac(node.mac()))?;
     Ok((Node::Kernel { _node: node }, station, ends))
 }
 
@@ -134,7 +134,7 @@ fn canal<'t>(
     etcd.put_workload(netns_tests::pod::NAMESPACE, &pod.endpoint_name(), &endpoint)?;
     canal.wait_endpoint(&pod.interface, true)?;
     let station = pod.into();
-    let ends = ends(topology, &station, mac(&lease.mac_v4.context("no VtepMAC")?));
+    let ends = ends(topology, &station, mac(&lease.mac_v4.context("no VtepMAC")?))?;
     Ok((Node::Canal(Box::new(canal)), station, ends))
 }
 
@@ -166,7 +166,7 @@ fn gateway<'t>(topology: &'t Topology, etcd: &Etcd<'_>, count: Option<usize>) ->
         resources.push(calico::host_endpoint(&host.node(), BEHIND));
         enforce(topology, etcd, &canal, &resources)?;
     }
-    let ends = ends(topology, &station, mac(&lease.mac_v4.context("no VtepMAC")?));
+    let ends = ends(topology, &station, mac(&lease.mac_v4.context("no VtepMAC")?))?;
     Ok((Node::Canal(Box::new(canal)), station, ends))
 }
 
@@ -191,16 +191,14 @@ fn behind(topology: &Topology) -> Result<Station> {
 
 fn bound(topology: &Topology) -> Result<Placed<'_>> {
     let (station, ends) = unrouted(topology)?;
-    let process =
-        Bound::start(&topology.hosts[0].ns, &station.interface, &ends, mac(&switch_mac(topology)?))?;
+    let process = Bound::start(&topology.hosts[0].ns, &station.interface, &ends)?;
     Ok((Node::Bound { _process: process }, station, ends))
 }
 
 fn open_vswitch(topology: &Topology, count: Option<usize>) -> Result<Placed<'_>> {
     let (station, ends) = unrouted(topology)?;
     let policies = count.map(|count| policies(count, station.v4));
-    let next_hop = switch_mac(topology)?;
-    let switch = OpenVSwitch::start(topology, &station.interface, &ends, &next_hop, policies.as_ref())?;
+    let switch = OpenVSwitch::start(topology, &station.interface, &ends, policies.as_ref())?;
     Ok((Node::OpenVSwitch(switch), station, ends))
 }
 
@@ -209,7 +207,7 @@ fn unrouted(topology: &Topology) -> Result<(Station, Ends)> {
     let host = &topology.hosts[0];
     let pod = Pod::new(topology, host, Subnets::planned(host.index, false), 2, POD_MTU)?;
     let station = pod.into();
-    let ends = ends(topology, &station, mac(LOCAL_MAC));
+    let ends = ends(topology, &station, mac(LOCAL_MAC))?;
     Ok((station, ends))
 }
 

@@ -33,6 +33,8 @@ pub struct Ends {
     pub vtep_mac: [u8; 6],
     /// The remote tunnel address.
     pub remote_vtep: std::net::Ipv4Addr,
+    /// MAC address of the interface that has it.
+    pub remote_underlay_mac: [u8; 6],
     /// Inner MAC address of the remote VTEP.
     pub remote_vtep_mac: [u8; 6],
 }

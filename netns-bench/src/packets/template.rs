@@ -39,10 +39,11 @@ fn tunnel(outer: Vec<u8>, from: Ipv4Addr, to: Ipv4Addr, from_port: u16) -> Vec<u
     [outer, ipv4(from, to), udp(from_port, plan::VXLAN_PORT), vxlan].concat()
 }
 
-/// Headers of everything that a forwarder sends to the other end of the tunnel, by way of `next_hop`: up to and with the
-/// inner Ethernet header, which takes the place of the pod's.
-pub fn outgoing(ends: &Ends, next_hop: [u8; 6]) -> Vec<u8> {
-    let outer = tunnel(ethernet(next_hop, ends.underlay_mac), ends.vtep, ends.remote_vtep, FIRST_TUNNEL_PORT);
+/// Headers of everything that a forwarder sends to the other end of the tunnel: up to and with the inner Ethernet header,
+/// which takes the place of the pod's.
+pub fn outgoing(ends: &Ends) -> Vec<u8> {
+    let outer = ethernet(ends.remote_underlay_mac, ends.underlay_mac);
+    let outer = tunnel(outer, ends.vtep, ends.remote_vtep, FIRST_TUNNEL_PORT);
     [outer, ethernet(ends.remote_vtep_mac, ends.vtep_mac)].concat()
 }
 
@@ -53,7 +54,7 @@ pub fn template(direction: Direction, ends: &Ends) -> [u8; LENGTH] {
             [ethernet(ends.router_mac, ends.pod_mac), ipv4(ends.pod, ends.remote_pod), udp(0, 0)].concat()
         }
         Direction::Decap => [
-            tunnel(ethernet(ends.underlay_mac, [2, 0, 0, 0, 0, 1]), ends.remote_vtep, ends.vtep, 0),
+            tunnel(ethernet(ends.underlay_mac, ends.remote_underlay_mac), ends.remote_vtep, ends.vtep, 0),
             ethernet(ends.vtep_mac, ends.remote_vtep_mac),
             ipv4(ends.remote_pod, ends.pod),
             udp(0, 0),
@@ -80,6 +81,7 @@ pub mod tests {
             underlay_mac: [2, 0, 0, 0, 0, 3],
             vtep_mac: [2, 0, 0, 0, 0, 4],
             remote_vtep: Ipv4Addr::new(192, 168, 77, 200),
+            remote_underlay_mac: [2, 0, 0, 0, 0, 1],
             remote_vtep_mac: [2, 0, 0, 0, 0, 5],
         }
     }

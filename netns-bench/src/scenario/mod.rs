@@ -127,6 +127,8 @@ const NODE: &[&str] = &[
     "canal-tap-100",
     "canal-af-xdp-100",
     "canal-gateway-100",
+    "ovs-none",
+    "ovs-ct-100",
     "af-xdp-bound",
 ];
 const NEW_FLOWS: &[&str] = &[
@@ -219,8 +221,6 @@ impl Scenario {
             Self::Memory | Self::Start | Self::Idle | Self::Restart => peer.is_canal(),
             // A policy of its own is what is changed.
             Self::Overload => peer.is_canal() && peer.policies.is_some(),
-            // Nothing behind Open vSwitch's ports answers.
-            Self::RttNode | Self::RttNodeLoad => peer.forwarder != Forwarder::OpenVSwitch,
             // The cluster brings its own policies.
             Self::PolicyChange | Self::Load => peer.is_canal() && peer.policies.is_none(),
             Self::Updates => peer.policies.is_none(),

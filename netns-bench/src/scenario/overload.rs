@@ -22,10 +22,11 @@ const FACTOR: f64 = 2.0;
 const TRAFFIC: Traffic = Traffic { direction: Direction::Encap, length: 64, mix: false, flows: 100 };
 /// Questions of each kind, and changes in the datastore.
 const QUESTIONS: usize = 100;
-/// Round trips, the pause between them, and how long each may take: many are lost.
+/// Round trips, the pause between them, and how long each may take: many are lost. In a smoke run the daemon may be slow.
 const PROBES: usize = 500;
 const GAP: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_millis(50);
+const SMOKE_PATIENCE: Duration = Duration::from_millis(200);
 /// Time for what is on its way to come out.
 const DRAIN: Duration = Duration::from_millis(300);
 
@@ -101,7 +102,8 @@ fn ask(line: &mut Line<'_>, name: &str, plan: &Plan, samples: &mut Samples) -> R
     note(["metrics_p50_ms", "metrics_p99_ms"], times(count, || answers(&metrics))?);
     note(["enforced_p50_ms", "enforced_p99_ms"], changes(line, count)?);
     let (to, count) = (line.remote.echo, plan.scale(PROBES, 50));
-    let trips = line.station.ns.enter(move || rtt::probe_within(to, count, GAP, PATIENCE))?;
+    let patience = plan.scale(PATIENCE, SMOKE_PATIENCE);
+    let trips = line.station.ns.enter(move || rtt::probe_within(to, count, GAP, patience))?;
     add_trips(&trips, name, "overload", samples)
 }
 

@@ -9,7 +9,7 @@ use netns_tests::{
     Canal, CanalOptions, Etcd, Netns, Network, Overlay, Pod, Role, Shape, Store, Topology, flannel, wait,
 };
 use serde_json::{Value, json};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 /// Replies between a pod and a host behind its node's gateway cross one router.
@@ -245,6 +245,65 @@ fn flows_are_spread_over_routers_and_keep_theirs() -> Result<()> {
     })?;
     streams.iter().try_for_each(|stream| stream.expect_progress(100_000, wait::SOON))?;
     streams.into_iter().try_for_each(|stream| stream.finish(wait::SOON).map(drop))?;
+    topology.pass()
+}
+
+/// Sends datagrams of this many connections.
+fn open_many(pod: &Pod, to: IpAddr, connections: usize) -> Result<()> {
+    let from = pod.address_like(to);
+    pod.ns.enter(move || {
+        for _ in 0..connections {
+            UdpSocket::bind((from, 0))?.send_to(&[7; 32], (to, 9))?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn routers_get_connections_by_the_weights_of_the_kernels_route() -> Result<()> {
+    const CONNECTIONS: usize = 600;
+    let topology = Topology::build(&Shape::hosts(1))?;
+    let site = Site::build(&topology, &[], &[])?;
+    let (pod, host) = (site.overlay.pod(0), &topology.hosts[0].ns);
+    let far = Far::new()?;
+    let _routers = [site.link.router(11, &far)?, site.link.router(12, &far)?];
+    let [v4, v6] = far.addresses();
+    for (to, network, hops) in [
+        (v4, Far::NETWORK_V4, [11, 12].map(|number| address_v4(1, number).to_string())),
+        (v6, Far::NETWORK_V6, [11, 12].map(|number| address_v6(1, number).to_string())),
+    ] {
+        let [a, b] = &hops;
+        // The other way round the second time: it is the kernel's number that counts, not the place.
+        for weights in [[4, 1], [1, 4]] {
+            let [of_a, of_b] = weights;
+            host.ip(&format!(
+                "route replace {network} nexthop via {a} dev eth1 weight {of_a} nexthop via {b} dev eth1 weight {of_b}"
+            ))?;
+            wait::until("the weights are known", wait::SOON, || {
+                let shown = site.overlay.canal(0).show("gateways")?;
+                let networks = shown[0]["networks"].as_array().context("networks")?;
+                let behind = networks.iter().find(|net| net["prefix"] == network);
+                Ok(behind.is_some_and(|net| {
+                    [0, 1].map(|hop| net["next_hops"][hop]["weight"].as_u64()) == weights.map(Some)
+                }))
+            })?;
+            wait_answer(pod, to)?;
+            let counted = || -> Result<[u64; 2]> { Ok([received_by(&far, 11)?, received_by(&far, 12)?]) };
+            let before = counted()?;
+            open_many(pod, to, CONNECTIONS)?;
+            let mut grown = [0; 2];
+            wait::until("all have come by either router", wait::SOON, || {
+                let after = counted()?;
+                grown = [after[0] - before[0], after[1] - before[1]];
+                Ok(grown.iter().sum::<u64>() >= CONNECTIONS as u64)
+            })?;
+            // Four in five, within more than five standard deviations.
+            let heavier = grown[usize::from(of_b > of_a)] as f64 / grown.iter().sum::<u64>() as f64;
+            ensure!((0.7..0.9).contains(&heavier), "{to}, weights {weights:?}: {grown:?}");
+        }
+    }
+    let table = site.overlay.canal(0).show_table("gateways")?;
+    ensure!(table.contains("weight 4"), "{table}");
     topology.pass()
 }
 

@@ -1,10 +1,8 @@
 //! Names for people, the same wherever something is shown: protocols, whose an address is, what decided.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use canal_dataplane::policy::{Decider, RuleId};
-use canal_dataplane::spec::Hop;
 use canal_dataplane::tables::{Adjacency, Kind, Tables};
 
 use super::protocol::DeciderView;
@@ -36,8 +34,8 @@ pub fn next_hop(adjacency: &Adjacency, tables: &Tables) -> Option<String> {
         Kind::VxlanV6(template) => format!("vtep {}", template.outer),
         Kind::Direct { next_hop } => format!("direct {next_hop}"),
         Kind::Gateway { gateway, next_hop, .. } => {
-            let interface = Arc::clone(&tables.gateways.get(*gateway as usize)?.name);
-            format!("gateway {}", hop(&Hop { interface, next_hop: *next_hop }))
+            let interface = &tables.gateways.get(*gateway as usize)?.name;
+            format!("gateway {}", hop(interface, *next_hop))
         }
         Kind::Spread(spread) => {
             let ways = spread.adjacencies().filter_map(|way| tables.adjacencies.get(way as usize));
@@ -48,10 +46,10 @@ pub fn next_hop(adjacency: &Adjacency, tables: &Tables) -> Option<String> {
 }
 
 /// A way out of a gateway interface: its name, and the router's address unless the destinations are on its link.
-pub fn hop(hop: &Hop) -> String {
-    match hop.next_hop {
-        Some(address) => format!("{} {address}", hop.interface),
-        None => hop.interface.to_string(),
+pub fn hop(interface: &str, next_hop: Option<IpAddr>) -> String {
+    match next_hop {
+        Some(address) => format!("{interface} {address}"),
+        None => interface.to_owned(),
     }
 }
 

@@ -265,6 +265,8 @@ pub struct HopView {
     pub address: IpAddr,
     /// What the kernel knows of it as a neighbour, by ip(8)'s names; `NONE` = nothing yet.
     pub state: String,
+    /// Connections that take it, in proportion to those that take the others.
+    pub weight: u16,
 }
 
 /// A remote tunnel end point.

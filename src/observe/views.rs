@@ -1,7 +1,6 @@
 //! From the dataplane's own types to what is shown. Pure: the caller brings specs, tables, counters and the time.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use canal_control::felix::{Config, Effect, Setting};
 use canal_control::host::Neighbours;
@@ -12,7 +11,7 @@ use canal_dataplane::offload::Caps;
 use canal_dataplane::policy::{Facts, Outcome};
 use canal_dataplane::port::PortStats;
 use canal_dataplane::spec::policy::{HostPolicy, PolicyDirection};
-use canal_dataplane::spec::{Gateway, NodeSpec, Via};
+use canal_dataplane::spec::{Gateway, Hop, NodeSpec, Via};
 use canal_dataplane::tables::policy::Memo;
 use canal_dataplane::tables::{Kind, Tables};
 use canal_dataplane::timing::Part;
@@ -87,7 +86,8 @@ pub fn routes(spec: &NodeSpec) -> Vec<RouteView> {
                     .gateways
                     .iter()
                     .filter(|gateway| hops.iter().any(|hop| hop.interface == gateway.name));
-                let via: Vec<String> = hops.iter().map(names::hop).collect();
+                let via: Vec<String> =
+                    hops.iter().map(|hop| names::hop(&hop.interface, hop.next_hop)).collect();
                 insert(route.prefix, "gateway", via.join(", "), mtu.map(|gateway| gateway.mtu).min());
             }
             Via::Drop(reason) => insert(route.prefix, "drop", reason.label().into(), None),
@@ -121,9 +121,11 @@ pub fn gateways(
             Some(Some(why)) => why.clone(),
         }
     };
-    let router = |gateway: &Gateway, address: IpAddr| {
+    let router = |gateway: &Gateway, hop: &Hop| {
+        let address = hop.next_hop?;
         let state = gateway.ifindex.and_then(|ifindex| neighbours.get(&(ifindex, address)));
-        HopView { address, state: state.unwrap_or(&"NONE").to_string() }
+        let (state, weight) = (state.unwrap_or(&"NONE").to_string(), hop.weight.get());
+        Some(HopView { address, state, weight })
     };
     let view = |gateway: &Gateway| {
         let behind = spec.routes.iter().filter_map(|route| {
@@ -132,10 +134,7 @@ pub fn gateways(
             own.peek()?;
             Some(BehindView {
                 prefix: route.prefix.to_string(),
-                next_hops: own
-                    .filter_map(|hop| hop.next_hop)
-                    .map(|address| router(gateway, address))
-                    .collect(),
+                next_hops: own.filter_map(|hop| router(gateway, hop)).collect(),
                 announced: announced(route.prefix),
             })
         });
@@ -362,7 +361,7 @@ pub fn with_stats(port: &PortView, stats: PortStats) -> PortView {
 mod tests {
     use canal_dataplane::net::{Mac, Vni};
     use canal_dataplane::spec::policy::EndpointPolicy;
-    use canal_dataplane::spec::{Endpoint, Hop, LocalVtep, Route, Vtep, Vxlan};
+    use canal_dataplane::spec::{Endpoint, LocalVtep, Route, Vtep, Vxlan};
     use canal_dataplane::tables::compile;
 
     use super::*;
@@ -608,8 +607,11 @@ mod tests {
             sources: Vec::new(),
         };
         spec.gateways = vec![gateway("eth1", Some(50)), gateway("eth2", None)];
-        let hop =
-            |interface: &str, hop: &str| Hop { interface: interface.into(), next_hop: hop.parse().ok() };
+        let hop = |interface: &str, hop: &str| Hop {
+            interface: interface.into(),
+            next_hop: hop.parse().ok(),
+            weight: std::num::NonZeroU16::new(3).unwrap(),
+        };
         for (prefix, hops) in [
             ("172.16.1.0/24", vec![hop("eth1", "")]),
             ("172.20.0.0/16", vec![hop("eth1", "172.16.1.11"), hop("eth2", "172.17.1.11")]),
@@ -624,13 +626,13 @@ mod tests {
         let known = Neighbours::from([((50, "172.16.1.11".parse().unwrap()), "STALE")]);
         let views = gateways(&spec, &told, &known);
         let shown = |view: &GatewayView| -> Vec<String> {
-            let hop = |hop: &HopView| format!("{} {}", hop.address, hop.state);
+            let hop = |hop: &HopView| format!("{} {} {}", hop.address, hop.state, hop.weight);
             let hops = |net: &BehindView| net.next_hops.iter().map(hop).collect::<Vec<_>>().join(",");
             let one = |net: &BehindView| format!("{} [{}] {}", net.prefix, hops(net), net.announced);
             view.networks.iter().map(one).collect()
         };
-        assert_eq!(shown(&views[0]), ["172.16.1.0/24 [] yes", "172.20.0.0/16 [172.16.1.11 STALE] taken"]);
-        assert_eq!(shown(&views[1]), ["172.20.0.0/16 [172.17.1.11 NONE] taken"]);
+        assert_eq!(shown(&views[0]), ["172.16.1.0/24 [] yes", "172.20.0.0/16 [172.16.1.11 STALE 3] taken"]);
+        assert_eq!(shown(&views[1]), ["172.20.0.0/16 [172.17.1.11 NONE 3] taken"]);
         assert_eq!((views[0].ifindex, views[1].ifindex), (Some(50), None));
         let routes = routes(&spec);
         let far = routes.iter().find(|route| route.prefix == "172.20.0.0/16").unwrap();

@@ -455,7 +455,9 @@ fn with_gateway() -> NodeSpec {
     let (name, link): (Arc<str>, _) = ("eth1".into(), "172.16.1.0/24".parse().unwrap());
     spec.routes.push(Route {
         prefix: link,
-        via: Via::Gateway([Hop { interface: Arc::clone(&name), next_hop: None }].into()),
+        via: Via::Gateway(
+            [Hop { interface: Arc::clone(&name), next_hop: None, weight: std::num::NonZeroU16::MIN }].into(),
+        ),
     });
     spec.gateways = vec![Gateway {
         name: Arc::clone(&name),

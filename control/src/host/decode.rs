@@ -1,6 +1,7 @@
 //! rtnetlink messages to the values of [`super::view`].
 
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 
 use canal_dataplane::net::Mac;
 use ipnetwork::IpNetwork;
@@ -12,7 +13,9 @@ use netlink_packet_route::link::{
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHop, RouteType,
+};
 
 use super::kernel::RouteTo;
 use super::view::{Address, HostRoute, Link, Scope};
@@ -129,7 +132,12 @@ pub fn routes(message: &RouteMessage) -> Vec<HostRoute> {
             RouteAttribute::PrefSource(address) => src = ip(address),
             RouteAttribute::Oif(index) => oif = Some(*index),
             RouteAttribute::MultiPath(paths) => {
-                hops.extend(paths.iter().map(|path| (path.interface_index, gateway(&path.attributes))));
+                // The kernel's number is one less than what ip(8) calls the weight.
+                let hop = |path: &RouteNextHop| {
+                    let weight = NonZeroU16::MIN.saturating_add(path.hops.into());
+                    (path.interface_index, gateway(&path.attributes), weight)
+                };
+                hops.extend(paths.iter().map(hop));
             }
             _ => {}
         }
@@ -146,14 +154,15 @@ pub fn routes(message: &RouteMessage) -> Vec<HostRoute> {
         return Vec::new();
     }
     if let Some(ifindex) = oif {
-        hops.push((ifindex, gateway(&message.attributes)));
+        hops.push((ifindex, gateway(&message.attributes), NonZeroU16::MIN));
     }
     hops.into_iter()
-        .map(|(ifindex, gateway)| HostRoute {
+        .map(|(ifindex, gateway, weight)| HostRoute {
             dst,
             metric,
             ifindex,
             gateway,
+            weight,
             src,
             scope: Scope::from(u8::from(header.scope)),
             protocol: header.protocol.into(),
@@ -201,7 +210,7 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use netlink_packet_route::address::AddressFlags;
-    use netlink_packet_route::route::{RouteNextHop, RouteProtocol};
+    use netlink_packet_route::route::RouteProtocol;
 
     use super::*;
 
@@ -258,17 +267,19 @@ mod tests {
     }
 
     #[test]
-    fn a_multipath_default_route_has_one_entry_a_hop() {
+    fn a_multipath_default_route_has_one_entry_a_hop_with_its_weight() {
         let mut message = default_route();
         let hops = [2, 3].map(|index| {
             let mut hop = RouteNextHop::default();
             hop.interface_index = index;
+            hop.hops = index as u8 - 2;
             hop.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet([10, 0, 0, index as u8].into())));
             hop
         });
         message.attributes.push(RouteAttribute::MultiPath(hops.to_vec()));
-        let seen: Vec<_> = routes(&message).into_iter().map(|route| (route.ifindex, route.gateway)).collect();
-        assert_eq!(seen, [(2, "10.0.0.2".parse().ok()), (3, "10.0.0.3".parse().ok())]);
+        let hop = |route: HostRoute| (route.ifindex, route.gateway, route.weight.get());
+        let seen: Vec<_> = routes(&message).into_iter().map(hop).collect();
+        assert_eq!(seen, [(2, "10.0.0.2".parse().ok(), 1), (3, "10.0.0.3".parse().ok(), 2)]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 
 use ipnetwork::IpNetwork;
 
@@ -38,6 +39,7 @@ impl Route {
             metric: self.metric,
             ifindex,
             gateway: None,
+            weight: NonZeroU16::MIN,
             src: self.src,
             scope: self.scope(),
             protocol: PROTOCOL,
@@ -46,7 +48,7 @@ impl Route {
 
     /// True if `there` does what this (canonical) route wants, whoever made it.
     pub fn is(self, there: &HostRoute) -> bool {
-        let HostRoute { dst, metric, ifindex: _, gateway, src, scope, protocol: _ } = *there;
+        let HostRoute { dst, metric, ifindex: _, gateway, weight: _, src, scope, protocol: _ } = *there;
         (dst, metric, gateway, src, scope) == (self.dst, self.metric, None, self.src, self.scope())
     }
 

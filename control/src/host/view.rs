@@ -1,6 +1,7 @@
 //! What the kernel has: links, addresses and the few routes canal cares for, as one comparable value.
 
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 
 use canal_dataplane::net::Mac;
 use ipnetwork::IpNetwork;
@@ -130,6 +131,8 @@ pub struct HostRoute {
     pub ifindex: u32,
     /// Next hop; `None` = the destination is on the link.
     pub gateway: Option<IpAddr>,
+    /// Of several next hops: flows that take this one, in proportion to the others.
+    pub weight: NonZeroU16,
     /// Preferred source address of the host's own packets.
     pub src: Option<IpAddr>,
     /// Reach; always [`Scope::Global`] for IPv6.
@@ -237,6 +240,7 @@ mod tests {
             metric,
             ifindex,
             gateway: None,
+            weight: NonZeroU16::MIN,
             src: None,
             scope: Scope::Global,
             protocol: 3,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use canal_dataplane::spec::{Endpoint, Gateway, Hop, Route, Via};
@@ -140,16 +141,19 @@ fn gateway(name: &str, link: &Link, node: &NodeFacts<'_>) -> Gateway {
     }
 }
 
-/// The ways of the best metric that lead through gateways; none if the kernel prefers others. Sorted, each once.
+/// The ways of the best metric that lead through gateways; none if the kernel prefers others. Sorted, each once, with all of
+/// the weight that it has.
 fn hops(routes: &[HostRoute], links: &BTreeMap<u32, Arc<str>>) -> Vec<Hop> {
     let best = routes.iter().map(|route| route.metric).min();
-    let hop = |route: &HostRoute| {
-        let interface = Arc::clone(links.get(&route.ifindex)?);
-        Some(Hop { interface, next_hop: route.gateway })
-    };
-    let hops: BTreeSet<Hop> =
-        routes.iter().filter(|route| Some(route.metric) == best).filter_map(hop).collect();
-    hops.into_iter().collect()
+    let mut hops = BTreeMap::<(Arc<str>, Option<IpAddr>), NonZeroU16>::new();
+    for route in routes.iter().filter(|route| Some(route.metric) == best) {
+        let Some(interface) = links.get(&route.ifindex) else { continue };
+        hops.entry((Arc::clone(interface), route.gateway))
+            .and_modify(|weight| *weight = weight.saturating_add(route.weight.get()))
+            .or_insert(route.weight);
+    }
+    let hop = |((interface, next_hop), weight)| Hop { interface, next_hop, weight };
+    hops.into_iter().map(hop).collect()
 }
 
 /// Inside of a wide prefix behind a gateway there may be networks that the host reaches elsewhere, the overlay's own first

@@ -24,7 +24,7 @@ use crate::net::{Direction, HashSeed};
 use crate::packet::{Asked, Fragment, Quote};
 use crate::port::{Egress, IfIndex, Ingress};
 use crate::spec::{Endpoint, Gateway, Hop, NodeSpec, Via, Vtep};
-use crate::tables::{name, score};
+use crate::tables::{cost, name};
 use crate::verdict::DropReason;
 
 use connections::{Connections, Standing};
@@ -437,18 +437,18 @@ fn passable<'a>(spec: &'a NodeSpec, seed: HashSeed, ip: &Ip) -> Result<Way<'a>, 
     }
 }
 
-/// The one of several ways that the packet's connection takes: that with which it has the highest score.
+/// The one of several ways that the packet's connection takes: that with which it has the lowest cost.
 fn settle<'a>(spec: &'a NodeSpec, seed: HashSeed, way: Way<'a>, ip: &Ip) -> Way<'a> {
     let Way::Several(hops) = way else { return way };
     // A piece has got the ports of its datagram's first.
     let connection = Ip { piece: Piece::Whole, ..ip.clone() }.flow_key().hash(seed);
-    let mut best: Option<(u64, Way<'a>)> = None;
+    let mut best: Option<(f64, Way<'a>)> = None;
     for hop in hops {
-        let score = score(connection, name(hop));
+        let cost = cost(connection, name(hop), hop.weight);
         if let Some(way) = there(spec, hop)
-            && best.is_none_or(|(highest, _)| score > highest)
+            && best.is_none_or(|(lowest, _)| cost < lowest)
         {
-            best = Some((score, way));
+            best = Some((cost, way));
         }
     }
     best.map_or(Way::Nowhere(DropReason::GatewayDown), |(_, way)| way)

@@ -9,6 +9,7 @@ mod shared;
 mod timeouts;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
@@ -198,12 +199,14 @@ pub struct Gateway {
 }
 
 /// One way out of a gateway interface.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hop {
     /// The gateway interface, by name.
     pub interface: Arc<str>,
     /// The router to send to; `None` = destinations are on the link themselves.
     pub next_hop: Option<IpAddr>,
+    /// Connections that take it, in proportion to those that take the others.
+    pub weight: NonZeroU16,
 }
 
 /// One route.

@@ -27,7 +27,7 @@ pub use path_mtu::PathMtu;
 pub use policy::Policy;
 pub use publish::{Publisher, Reader};
 pub use residents::Residents;
-pub use spread::{Spread, name, score};
+pub use spread::{Spread, cost, name};
 
 use crate::net::Mac;
 use crate::port::IfIndex;

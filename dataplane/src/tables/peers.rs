@@ -121,7 +121,9 @@ impl Origin {
             Ok([(_, kind, mtu)]) => (kind, mtu),
             Err(ways) if ways.is_empty() => (Kind::Drop(DropReason::GatewayDown), UNLIMITED),
             Err(ways) => {
-                let ways = ways.into_iter().map(|(hop, kind, mtu)| (name(hop), add(adjacencies, kind, mtu)));
+                let ways = ways
+                    .into_iter()
+                    .map(|(hop, kind, mtu)| (name(hop), hop.weight, add(adjacencies, kind, mtu)));
                 (Kind::Spread(Spread::new(ways)), UNLIMITED)
             }
         }

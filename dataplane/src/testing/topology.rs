@@ -1,6 +1,7 @@
 //! Random networks around one node: dual-stack, overlapping, contradictory, incomplete.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU16;
 
 use ipnetwork::IpNetwork;
 
@@ -11,7 +12,7 @@ use super::world::{
 };
 use crate::net::Vni;
 use crate::spec::policy::{EndpointToHost, Established};
-use crate::spec::{DscpMode, Endpoint, Gateway, LocalVtep, NodeSpec, Route, Settings, Via, Vtep, Vxlan};
+use crate::spec::{DscpMode, Endpoint, Gateway, Hop, LocalVtep, NodeSpec, Route, Settings, Via, Vtep, Vxlan};
 use crate::verdict::DropReason;
 
 /// Nodes there may be, this one (1) among them.
@@ -273,7 +274,8 @@ fn by_routers(v6: bool, e: &mut Entropy<'_>) -> Via {
     let mut hops = Vec::new();
     for (g, i) in [(1, 2), (1, 3), (2, 2), (GATEWAYS + 1, 2)] {
         if !e.one_in(3) {
-            hops.push(hop(g, Some(behind(g, i, v6))));
+            let weight = NonZeroU16::MIN.saturating_add(e.pick(&[0, 0, 0, 1, 255]));
+            hops.push(Hop { weight, ..hop(g, Some(behind(g, i, v6))) });
         }
     }
     Via::Gateway(hops.into())

@@ -1,6 +1,7 @@
 //! A small network, and one worker of one node in it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
@@ -123,7 +124,7 @@ pub fn gateway(g: u8, mtu: u16) -> Gateway {
 
 /// The way to hosts on the link of gateway interface `g`, or (`router`) by a router there.
 pub fn hop(g: u8, router: Option<IpAddr>) -> Hop {
-    Hop { interface: gateway_name(g), next_hop: router }
+    Hop { interface: gateway_name(g), next_hop: router, weight: NonZeroU16::MIN }
 }
 
 /// A dual-stack node 1 with pods 1 and 2 and `nodes - 1` remote nodes, an underlay MTU of 1500 in both families.

@@ -239,7 +239,10 @@ fn show_gateways(gateways: &[GatewayView]) -> String {
         let row = |prefix: &str, hops: String, announced: &str| {
             vec![name.clone(), state.clone(), prefix.to_owned(), hops, announced.to_owned(), policy.clone()]
         };
-        let hop = |hop: &HopView| format!("{} {}", hop.address, hop.state);
+        let hop = |hop: &HopView| match hop.weight {
+            1 => format!("{} {}", hop.address, hop.state),
+            weight => format!("{} {} weight {weight}", hop.address, hop.state),
+        };
         let hops = |hops: &[HopView]| match hops {
             [] => "on link".to_owned(),
             hops => hops.iter().map(hop).collect::<Vec<_>>().join(", "),

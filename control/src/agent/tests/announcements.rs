@@ -6,7 +6,17 @@ const BEHIND: &str = "172.16.1.0-24";
 
 fn route(dst: &str) -> HostRoute {
     let dst = dst.parse().unwrap();
-    HostRoute { dst, metric: 0, ifindex: 3, gateway: None, src: None, scope: Scope::Link, protocol: 2 }
+    let weight = std::num::NonZeroU16::MIN;
+    HostRoute {
+        dst,
+        metric: 0,
+        ifindex: 3,
+        gateway: None,
+        weight,
+        src: None,
+        scope: Scope::Link,
+        protocol: 2,
+    }
 }
 
 /// A node with 172.16.1.0/24 behind `eth1`.

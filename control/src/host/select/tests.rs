@@ -10,6 +10,7 @@ fn host() -> HostView {
         metric,
         ifindex,
         gateway: None,
+        weight: std::num::NonZeroU16::MIN,
         src: None,
         scope: Scope::Global,
         protocol: 3,

@@ -1,5 +1,6 @@
 //! What is behind gateway interfaces, and what is not.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use canal_dataplane::spec::{Gateway, Hop};
@@ -16,6 +17,7 @@ fn route(dst: &str, hop: Option<&str>, ifindex: u32, metric: u32) -> HostRoute {
         metric,
         ifindex,
         gateway: hop.map(ip),
+        weight: NonZeroU16::MIN,
         src: None,
         scope: Scope::Global,
         protocol: 3,
@@ -34,7 +36,16 @@ fn world(routes: &[HostRoute]) -> World {
 }
 
 fn by(hops: &[(&str, Option<&str>)]) -> Option<Via> {
-    let hop = |(name, hop): &(&str, Option<&str>)| Hop { interface: Arc::from(*name), next_hop: hop.map(ip) };
+    let hops: Vec<_> = hops.iter().map(|(name, hop)| (*name, *hop, 1)).collect();
+    by_weight(&hops)
+}
+
+fn by_weight(hops: &[(&str, Option<&str>, u16)]) -> Option<Via> {
+    let hop = |(name, hop, weight): &(&str, Option<&str>, u16)| Hop {
+        interface: Arc::from(*name),
+        next_hop: hop.map(ip),
+        weight: NonZeroU16::new(*weight).unwrap(),
+    };
     Some(Via::Gateway(hops.iter().map(hop).collect()))
 }
 
@@ -66,6 +77,18 @@ fn what_the_kernel_reaches_by_the_interface_is_behind_it() {
     for prefix in ["0.0.0.0/0", "fe80::/64", "ff00::/8"] {
         assert_eq!(world.via(prefix), None, "{prefix}");
     }
+}
+
+#[test]
+fn ways_have_the_kernels_weights_and_those_named_twice_all_of_them() {
+    let weighted = |hop, weight| HostRoute {
+        weight: NonZeroU16::new(weight).unwrap(),
+        ..route("172.20.0.0/16", Some(hop), 3, 0)
+    };
+    let world =
+        world(&[weighted("198.51.100.3", 3), weighted("198.51.100.2", 1), weighted("198.51.100.2", 256)]);
+    let ways = by_weight(&[("eth1", Some("198.51.100.2"), 257), ("eth1", Some("198.51.100.3"), 3)]);
+    assert_eq!(world.via("172.20.0.0/16"), ways);
 }
 
 #[test]

@@ -90,11 +90,15 @@ OUTER      MAC                OWNS          MTU  PATH-MTU
 
 #[test]
 fn gateways_show_what_is_behind_them() {
-    let behind = |prefix: &str, hops: &[&str], announced: &str| BehindView {
+    let behind = |prefix: &str, hops: &[(&str, u16)], announced: &str| BehindView {
         prefix: prefix.into(),
         next_hops: hops
             .iter()
-            .map(|hop| HopView { address: hop.parse().unwrap(), state: "STALE".into() })
+            .map(|(hop, weight)| HopView {
+                address: hop.parse().unwrap(),
+                state: "STALE".into(),
+                weight: *weight,
+            })
             .collect(),
         announced: announced.into(),
     };
@@ -105,7 +109,7 @@ fn gateways_show_what_is_behind_them() {
             mtu: 1500,
             networks: vec![
                 behind("172.16.1.0/24", &[], "yes"),
-                behind("172.20.0.0/16", &["172.16.1.11", "172.16.1.12"], "no"),
+                behind("172.20.0.0/16", &[("172.16.1.11", 3), ("172.16.1.12", 1)], "no"),
             ],
             host_endpoint: Some("edge".into()),
             ingress: vec!["in".into()],
@@ -124,10 +128,10 @@ fn gateways_show_what_is_behind_them() {
     assert_eq!(
         one(Reply::Gateways(gateways)),
         "\
-INTERFACE      MTU  NETWORK        NEXT-HOPS                             ANNOUNCED  HOST-ENDPOINT
-eth1          1500  172.16.1.0/24  on link                               yes        edge in in out -
-eth1          1500  172.20.0.0/16  172.16.1.11 STALE, 172.16.1.12 STALE  no         edge in in out -
-eth2       missing  -              -                                     -          -
+INTERFACE      MTU  NETWORK        NEXT-HOPS                                      ANNOUNCED  HOST-ENDPOINT
+eth1          1500  172.16.1.0/24  on link                                        yes        edge in in out -
+eth1          1500  172.20.0.0/16  172.16.1.11 STALE weight 3, 172.16.1.12 STALE  no         edge in in out -
+eth2       missing  -              -                                              -          -
 "
     );
 }

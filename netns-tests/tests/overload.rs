@@ -5,13 +5,11 @@ use anyhow::{Context, Result, ensure};
 use netns_tests::calico::{Kind, Resource, namespace_profile};
 use netns_tests::frames::{self, Link, mac};
 use netns_tests::overlay::{wait_reachable, wait_unreachable};
-use netns_tests::packet_socket::PacketSocket;
 use netns_tests::plan::GATEWAY_MAC;
-use netns_tests::traffic::Ping;
+use netns_tests::traffic::{Flood, Ping};
 use netns_tests::{Canal, CanalOptions, Netns, Network, Overlay, Pod, Role, Shape, Topology, http, wait};
 use serde_json::json;
 use std::net::UdpSocket;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Who floods: more than one worker can keep up with on any machine that runs this test.
@@ -58,17 +56,10 @@ fn lost(canal: &Canal<'_>, host: &Netns, to: &Pod) -> Result<u64> {
     Ok(queue + canal.lost()? + way_out)
 }
 
-fn flood(from: &Pod, to: &Pod, source: u16, stop: &AtomicBool, sent: &AtomicU64) -> Result<()> {
+fn flood(from: &Pod, to: &Pod) -> Result<Flood> {
     let link = Link { from: mac(&from.mac), to: mac(GATEWAY_MAC) };
-    let frame = frames::udp(link, (from.v4.into(), source), (to.v4.into(), PORT), 64, &[7; 22]);
-    let socket = PacketSocket::open(&from.ns, "eth0")?;
-    while !stop.load(Ordering::Relaxed) {
-        // A full interface refuses: such a packet has not been sent.
-        if socket.send(&frame).is_ok() {
-            sent.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-    Ok(())
+    let frame = |n| frames::udp(link, (from.v4.into(), 10_000 + n), (to.v4.into(), PORT), 64, &[7; 22]);
+    Flood::start(&from.ns, "eth0", (0..SENDERS).map(frame).collect())
 }
 
 #[test]
@@ -86,35 +77,19 @@ fn under_overload_everybody_is_answered_and_every_loss_is_counted() -> Result<()
     let (lost_before, arrived_before) = (lost(canal, host, &to)?, arrived(&to, &listener)?);
     let sent_before = sent_by(from)? + sent_by(&to)?;
     let device_before = metric(host, "canal_device_lost_frames_total")?;
-    let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
-    std::thread::scope(|scope| -> Result<()> {
-        let senders: Vec<_> = (0..SENDERS)
-            .map(|n| (n, &to))
-            .map(|(n, to)| {
-                let (stop, sent) = (&stop, &sent);
-                scope.spawn(move || flood(from, to, 10_000 + n, stop, sent))
-            })
-            .collect();
-        let asked = wait::until("more than the worker can take", wait::SOON, || {
-            Ok(metric(host, "canal_device_lost_frames_total")? >= device_before + MANY)
-        })
-        .and_then(|()| ask(canal, host))
-        .and_then(|()| {
-            let deny = json!({"selector": "all()", "types": ["Ingress"], "ingress": [{"action": "Deny"}]});
-            change(canal, etcd, &Resource::global(Kind::GlobalNetworkPolicy, "default.deny", deny))
-        });
-        stop.store(true, Ordering::Relaxed);
-        for sender in senders {
-            sender.join().map_err(|_| anyhow::anyhow!("a sender panicked"))??;
-        }
-        asked
+    let flood = flood(from, &to)?;
+    wait::until("more than the worker can take", wait::SOON, || {
+        Ok(metric(host, "canal_device_lost_frames_total")? >= device_before + MANY)
     })?;
+    ask(canal, host)?;
+    let deny = json!({"selector": "all()", "types": ["Ingress"], "ingress": [{"action": "Deny"}]});
+    change(canal, etcd, &Resource::global(Kind::GlobalNetworkPolicy, "default.deny", deny))?;
+    let sent = flood.finish()?;
     // Known connections are judged anew, too.
     wait_unreachable(from, to.v4.into())?;
     Resource::global(Kind::GlobalNetworkPolicy, "default.deny", json!({})).delete(etcd)?;
     wait_reachable(from, to.v4.into())?;
     Ping::to(to.v4).expect_all(&from.ns)?;
-    let sent = sent.load(Ordering::Relaxed);
     wait::until("every packet is accounted for", Duration::from_secs(5), || {
         let known = (arrived(&to, &listener)? - arrived_before) + (lost(canal, host, &to)? - lost_before);
         // What else the pods have sent may be among what was lost.

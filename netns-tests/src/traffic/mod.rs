@@ -1,6 +1,7 @@
 //! What the tests send: pings whose every answer is read, TCP whose every byte is compared, UDP echoes, many flows at
-//! once, iperf3.
+//! once, floods, iperf3.
 
+pub mod flood;
 pub mod flows;
 pub mod iperf;
 pub mod pattern;
@@ -10,6 +11,7 @@ pub mod service;
 pub mod tcp;
 pub mod udp;
 
+pub use flood::Flood;
 pub use flows::Flows;
 pub use ping::Ping;
 pub use service::{Service, tcp_connects, udp_answers};

@@ -1,15 +1,30 @@
-//! A gateway whose interfaces AF_XDP carries: both, either one of them, and while they change. From a kernel node's pod to a
-//! plain host and back, so that packets cross the canal node from one interface to the other.
+//! A gateway whose interfaces AF_XDP carries: both, either one of them, each in its own mode, while they change, and while one
+//! of them is flooded. From a kernel node's pod to a plain host and back, so that packets cross the canal node from one
+//! interface to the other.
 
-use anyhow::{Result, ensure};
-use netns_tests::behind::{Link, Plain};
+use anyhow::{Context, Result, ensure};
+use netns_tests::behind::{Link, Plain, address_v4};
+use netns_tests::frames::{self, mac};
 use netns_tests::overlay::exchange_one_way;
-use netns_tests::traffic::Ping;
-use netns_tests::{CanalOptions, Network, Overlay, Role, Shape, Topology, wait};
+use netns_tests::topology::Host;
+use netns_tests::traffic::{Flood, Ping};
+use netns_tests::{Canal, CanalOptions, Network, Overlay, Role, Shape, Topology, wait};
+use serde_json::Value;
 use std::collections::BTreeMap;
+use std::net::UdpSocket;
 
 /// Across the pod's node and the gateway.
 const TTL: u8 = 62;
+
+/// Who floods: more than one worker can keep up with on any machine that runs this test.
+const SENDERS: u16 = 3;
+/// The port that is flooded.
+const PORT: u16 = 9000;
+/// Frames that its sockets have no room for before a gateway interface counts as flooded.
+const MANY: u64 = 10_000;
+/// Questions that pass beside the flood, and how many of them may be lost.
+const QUESTIONS: u32 = 100;
+const FEW: u32 = 1;
 
 struct Site<'t> {
     overlay: Overlay<'t>,
@@ -19,7 +34,10 @@ struct Site<'t> {
 
 impl<'t> Site<'t> {
     fn build(topology: &'t Topology, port: &str, workers: usize) -> Result<Self> {
-        let link = Link::new(topology, &topology.hosts[0], 1)?;
+        Self::behind(topology, Link::new(topology, &topology.hosts[0], 1)?, port, workers)
+    }
+
+    fn behind(topology: &'t Topology, link: Link, port: &str, workers: usize) -> Result<Self> {
         let plain = link.host(2)?;
         let options =
             CanalOptions { port: port.into(), workers, ..CanalOptions::with(&["--gateway-iface", "eth1"]) };
@@ -49,9 +67,8 @@ impl<'t> Site<'t> {
 
     /// Frames received and sent by the sockets of each interface.
     fn sockets(&self) -> Result<BTreeMap<String, (u64, u64)>> {
-        let ports = self.overlay.canal(0).show("ports")?;
         let mut counted = BTreeMap::<String, (u64, u64)>::new();
-        for port in ports.as_array().into_iter().flatten().filter(|port| port["kind"] == "af-xdp") {
+        for port in ports(self.overlay.canal(0))? {
             ensure!(port["tx_errors"] == 0 && port["rx_dropped"] == 0, "{port}");
             let (received, sent) =
                 counted.entry(port["name"].as_str().unwrap_or_default().into()).or_default();
@@ -69,6 +86,13 @@ impl<'t> Site<'t> {
         }
         Ok(())
     }
+}
+
+/// Sockets, by worker and interface.
+fn ports(canal: &Canal<'_>) -> Result<Vec<Value>> {
+    let ports = canal.show("ports")?;
+    let ports = ports.as_array().context("ports are a list")?;
+    Ok(ports.iter().filter(|port| port["kind"] == "af-xdp").cloned().collect())
 }
 
 fn through(port: &str, workers: usize, interfaces: &[&str]) -> Result<()> {
@@ -121,5 +145,76 @@ fn interfaces_of_different_mtus_that_go_and_come_back() -> Result<()> {
     wait::until("they are back", wait::SOON, || Ok(site.sockets()?.len() == 2))?;
     site.exchange()?;
     site.used(&["eth0", "eth1"])?;
+    topology.pass()
+}
+
+/// Puts an interface whose driver knows no XDP in the place of the host's one on `link`.
+fn without_native(host: &Host, link: &Link) -> Result<()> {
+    let (name, wire) = (&link.interface, "wire1");
+    for words in [
+        format!("link set {name} down"),
+        format!("link set {name} name {wire}"),
+        format!("addr flush dev {wire}"),
+        format!("link set {wire} up"),
+        format!("link add link {wire} name {name} type macvlan mode passthru"),
+        format!("link set {name} up"),
+        format!("addr add {}/24 dev {name}", address_v4(1, 1)),
+    ] {
+        host.ns.ip(&words)?;
+    }
+    Ok(())
+}
+
+/// Super-frames of a sender on this machine do not fit where no driver cuts them; a NIC's frames all fit.
+#[test]
+fn the_underlay_in_native_mode_and_the_gateway_in_generic_mode() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(2).offloads(false))?;
+    let link = Link::new(&topology, &topology.hosts[0], 1)?;
+    without_native(&topology.hosts[0], &link)?;
+    let site = Site::behind(&topology, link, "af-xdp", 1)?;
+    site.exchange()?;
+    site.used(&["eth0", "eth1"])?;
+    let modes: BTreeMap<_, _> = ports(site.overlay.canal(0))?
+        .iter()
+        .map(|port| (port["name"].to_string(), port["xdp"]["mode"].to_string()))
+        .collect();
+    let expected = [("eth0", "native"), ("eth1", "generic")];
+    let expected = expected.map(|(name, mode)| (format!("\"{name}\""), format!("\"{mode}\"")));
+    ensure!(modes == expected.into(), "{modes:?}");
+    topology.pass()
+}
+
+#[test]
+fn a_trickle_by_one_gateway_passes_beside_a_flood_by_another() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(1).without_captures())?;
+    let host = &topology.hosts[0];
+    let (loud, quiet) = (Link::new(&topology, host, 1)?, Link::new(&topology, host, 2)?);
+    let (flooder, asker) = (loud.host(2)?, quiet.host(2)?);
+    let words = ["--gateway-iface", "eth1", "--gateway-iface", "eth2"];
+    let options = CanalOptions { port: "af-xdp".into(), workers: 1, ..CanalOptions::with(&words) };
+    let overlay = Overlay::start(&topology, &Network::default(), &[Role::Canal(options)])?;
+    let (canal, pod) = (overlay.canal(0), overlay.pod(0));
+    for plain in [&flooder, &asker] {
+        wait::until("the pod answers", wait::SOON, || {
+            Ping::to(pod.v4).count(1).expect_all(&plain.ns).map(|_| true)
+        })?;
+    }
+    // Somebody listens, so that no ICMP errors come back.
+    let address = pod.v4;
+    let _listener = pod.ns.enter(move || Ok(UdpSocket::bind((address, PORT))?))?;
+    let lost = |interface: &str| -> Result<u64> {
+        let of = ports(canal)?.into_iter().filter(|port| port["name"] == interface);
+        of.map(|port| port["rx_dropped"].as_u64().context("no count")).sum()
+    };
+    let ethernet = frames::Link { from: mac("02:00:0b:00:01:02"), to: mac("02:00:0b:00:01:01") };
+    let frame =
+        |n| frames::udp(ethernet, (flooder.v4.into(), 10_000 + n), (pod.v4.into(), PORT), 64, &[7; 22]);
+    let flood = Flood::start(&flooder.ns, "eth0", (0..SENDERS).map(frame).collect())?;
+    wait::until("more than the worker can take", wait::SOON, || Ok(lost("eth1")? >= MANY))?;
+    let (before, answers) = (lost("eth1")?, Ping::to(pod.v4).count(QUESTIONS).run(&asker.ns)?);
+    ensure!(lost("eth1")? >= before + MANY, "the flood goes on");
+    let sent = flood.finish()?;
+    ensure!(lost("eth2")? == 0, "{:?}", ports(canal)?);
+    ensure!(answers.received + FEW >= QUESTIONS, "beside {sent} frames: {answers:?}");
     topology.pass()
 }

@@ -304,6 +304,13 @@ mod tests {
     }
 
     #[test]
+    fn an_item_of_a_list_that_is_nothing_is_no_resource() {
+        let found = read(b"-").unwrap();
+        assert_eq!(found, [(Place { document: 1, item: Some(1) }, Value::Null)]);
+        assert!(Resource::check(&Value::Null, "default").is_err());
+    }
+
+    #[test]
     fn a_bomb_of_aliases_is_refused() {
         let mut text = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x]\n");
         for n in 1..12 {
@@ -317,7 +324,7 @@ mod tests {
         #[test]
         fn no_text_makes_it_panic(text in prop::collection::vec(any::<u8>(), 0..200)) {
             if let Ok(found) = read(&text) {
-                prop_assert!(found.iter().all(|(_, value)| !value.is_null() || found.len() > 1));
+                prop_assert!(found.iter().all(|(place, value)| !value.is_null() || place.item.is_some()));
             }
         }
 

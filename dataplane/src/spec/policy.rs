@@ -189,6 +189,16 @@ pub enum Members {
     Ports(Vec<(IpAddr, u8, u16)>),
 }
 
+impl Members {
+    /// How many there are.
+    pub const fn count(&self) -> usize {
+        match self {
+            Self::Nets(nets) => nets.len(),
+            Self::Ports(ports) => ports.len(),
+        }
+    }
+}
+
 /// Policy of one local workload.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct EndpointPolicy {

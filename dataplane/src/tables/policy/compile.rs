@@ -17,6 +17,10 @@ use crate::policy::Ends;
 use crate::spec::NodeSpec;
 use crate::spec::policy::{HostPolicy, IpSet, Members, PolicyDirection, PolicyList};
 
+/// Sets that went and whose members keep their classes, the largest: what went may come back with the only endpoint that
+/// its policies are about, and to look at every endpoint of a cluster again takes long. Rules ask whether a set exists.
+const IDLE: usize = 8;
+
 /// As few unnamed sets are never looked through for unused ones.
 const TIDY_UNNAMED_FROM: usize = 64;
 
@@ -52,8 +56,9 @@ impl Policy {
             return Vec::new();
         }
         let mut toggled = Vec::new();
-        let mut gone = |old: &LiveSet, changes: &mut Changes| {
-            changes.of_set(old.handle.number, Some(&old.set.members), None);
+        let mut idle = std::mem::take(&mut self.idle);
+        let mut gone = |old: &LiveSet, idle: &mut Vec<LiveSet>| {
+            idle.push(old.clone());
             toggled.push((existence(&old.handle, &old.set.members), false));
         };
         let mut came = Vec::new();
@@ -61,7 +66,7 @@ impl Policy {
         let mut live = Vec::with_capacity(sets.len());
         for set in sets {
             while let Some(old) = left.next_if(|old| old.set.id < set.id) {
-                gone(old, changes);
+                gone(old, &mut idle);
             }
             let before = left.next_if(|old| Arc::ptr_eq(&old.set, set) || old.set.id == set.id);
             let handle = before.map_or_else(|| registry.named(&set.id), |old| Arc::clone(&old.handle));
@@ -71,15 +76,24 @@ impl Policy {
                     changes.of_set(handle.number, Some(&old.set.members), Some(&set.members));
                 }
                 before => {
-                    before.into_iter().for_each(|old| gone(old, changes));
-                    changes.of_set(handle.number, None, Some(&set.members));
+                    before.into_iter().for_each(|old| gone(old, &mut idle));
+                    let same =
+                        |kept: &LiveSet| kept.set.id == set.id && same_kind(&kept.set.members, &set.members);
+                    let kept = idle.iter().position(same).map(|at| idle.swap_remove(at));
+                    let kept = kept.as_ref().map(|kept| &kept.set.members);
+                    changes.of_set(handle.number, kept, Some(&set.members));
                     came.push((existence(&handle, &set.members), true));
                 }
             }
             live.push(LiveSet { set: Arc::clone(set), handle });
         }
-        left.for_each(|old| gone(old, changes));
+        left.for_each(|old| gone(old, &mut idle));
         toggled.append(&mut came);
+        idle.sort_by_key(|kept| std::cmp::Reverse(kept.set.members.count()));
+        for kept in idle.drain(IDLE.min(idle.len())..) {
+            changes.of_set(kept.handle.number, Some(&kept.set.members), None);
+        }
+        self.idle = idle;
         self.sets = live.into();
         toggled
     }

@@ -170,8 +170,8 @@ impl Situation<'_> {
         let protocol = rule.protocol.is_none_or(|protocol| Some(protocol) == self.protocol)
             && rule.not_protocol.is_none_or(|protocol| Some(protocol) != self.protocol);
         let sets = self.meets(&rule.source, &self.source) && self.meets(&rule.destination, &self.destination);
-        let exist = rule.must_exist.iter().all(|set| self.existing.binary_search(set).is_ok());
-        if !rule.families.has(self.family) || !protocol || !sets || !exist {
+        let exist = || rule.must_exist.iter().all(|set| self.existing.binary_search(set).is_ok());
+        if !rule.families.has(self.family) || !protocol || !sets || !exist() {
             return None;
         }
         let (mut condition, mut unseen) = (Condition::default(), true);

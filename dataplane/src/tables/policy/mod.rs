@@ -53,6 +53,8 @@ pub struct Policy {
     registry: Arc<Registry>,
     /// Sorted by id, as in the spec.
     sets: Arc<[LiveSet]>,
+    /// Sets that exist no longer and whose members still have them in their classes.
+    idle: Vec<LiveSet>,
     /// Sets that exist; sorted.
     existing: Arc<[Existence]>,
     /// Lists of networks that stand in the tables below.

@@ -62,7 +62,7 @@ pub struct Rule {
     pub source: Side,
     /// About the receiver.
     pub destination: Side,
-    /// Sets that must exist, or else the rule does not match: those whose absence would not show by itself.
+    /// Sets that must exist, or else the rule does not match: a class may still name one that went.
     pub must_exist: Box<[Existence]>,
 }
 
@@ -223,7 +223,7 @@ impl Names<'_> {
         let named = self.named(&side.sets);
         let mut all: Vec<(SetNumber, Families)> = named.iter().map(|set| (*set, Families::BOTH)).collect();
         let mut none = self.named(&side.not_sets).into_vec();
-        must_exist.extend(none.iter().map(|set| Existence::of_nets(*set)));
+        must_exist.extend(named.iter().chain(&none).map(|set| Existence::of_nets(*set)));
         if let Some(nets) = &side.nets {
             families = families.and(mentioned(nets));
             // A network that is everything asks for nothing.
@@ -241,6 +241,7 @@ impl Names<'_> {
         let named = ports.iter().chain(&not_ports).flat_map(|ports| &ports.named);
         must_exist.extend(named.map(|set| Existence::of_ports(*set)));
         let endpoint_sets = self.named(&side.endpoint_sets);
+        must_exist.extend(endpoint_sets.iter().map(|set| Existence::of_ports(*set)));
         (Side { all: all.into(), none: none.into(), ports, not_ports, endpoint_sets }, families)
     }
 

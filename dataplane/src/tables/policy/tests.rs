@@ -115,6 +115,33 @@ fn a_change_leaves_the_names_of_everything_else_alone() {
 }
 
 #[test]
+fn a_set_that_went_matches_nothing_and_comes_back_without_a_look_at_its_members() {
+    let allow = list(&[policy("p", vec![from_set(Action::Allow, "a")])]);
+    let spec = |sets| spec(&[Arc::clone(&allow)], sets);
+    let judge = |tables: &Policy, from| {
+        let facts = tcp(from, 2, 80);
+        tables.judge(&tables.endpoint(0).ingress, &mut Memo::default(), &facts).outcome
+    };
+    let serial = |tables: &Policy| tables.class(ip(7)).host.map(|class| class.serial);
+    let before = Policy::compile(&spec(vec![set("a", 0..100)]), None);
+    assert_eq!((judge(&before, 7), judge(&before, 100)), (Outcome::Allowed, Outcome::Denied));
+    let without = Policy::compile(&spec(vec![]), Some(&before));
+    assert_eq!((judge(&without, 7), serial(&without)), (Outcome::Denied, serial(&before)));
+    let back = Policy::compile(&spec(vec![set("a", 1..101)]), Some(&without));
+    assert_eq!(serial(&back), serial(&before));
+    assert_eq!([0, 7, 100].map(|from| judge(&back, from) == Outcome::Allowed), [false, true, true]);
+    // As sets come and go only the largest keep their members.
+    let mut tables = Policy::compile(&spec(vec![]), Some(&back));
+    for n in 0..20 {
+        let id = format!("b{n}");
+        tables = Policy::compile(&spec(vec![set(&id, 1000 + n..1002 + n)]), Some(&tables));
+    }
+    tables = Policy::compile(&spec(vec![]), Some(&tables));
+    let classes = (1000..1100).filter(|n| tables.class(ip(*n)).host.is_some()).count();
+    assert!(serial(&tables).is_some() && classes < 16, "{classes}");
+}
+
+#[test]
 fn networks_of_rules_that_are_gone_are_forgotten() {
     let mut tables = Policy::default();
     for n in 0..2000u32 {

@@ -279,6 +279,12 @@ fn run(endpoints: usize, policies: usize) {
     node.measure("an endpoint elsewhere comes", (0..CHANGES).map(|i| endpoint(remote(i), 1)));
     node.measure("an endpoint elsewhere changes a label", (0..CHANGES).map(|i| endpoint(remote(i), 2)));
     node.measure("an endpoint here goes", (0..ON_A_NODE).map(|i| gone(endpoint(here(i), 1))));
+    // Policies begin and end to be about somebody here; the sets that they name have all endpoints in them.
+    let only = || endpoint(here(0), 1);
+    node.measure(
+        "the only endpoint here comes and goes",
+        (0..CHANGES / 5).map(|i| if i.is_multiple_of(2) { only() } else { gone(only()) }),
+    );
     node.measure("an endpoint here comes", (0..ON_A_NODE).map(|i| endpoint(here(i), 1)));
     node.measure(
         "a policy elsewhere changes",

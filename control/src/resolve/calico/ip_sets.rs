@@ -16,6 +16,10 @@ use crate::model::calico::resources::Labels;
 
 type SlotId = u32;
 
+/// Sets that nobody names any more and that are kept up to date all the same, the largest: the policies that named them may
+/// be about the only endpoint here, which comes back, and to find all endpoints of a cluster again takes long.
+const IDLE: usize = 8;
+
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub struct IpSets {
@@ -26,6 +30,8 @@ pub struct IpSets {
     by_selector: HashMap<SelectorId, Vec<SlotId>>,
     by_service: HashMap<Arc<str>, Vec<SlotId>>,
     services: Services,
+    /// Sets without users, as many as [`IDLE`].
+    idle: Vec<SlotId>,
     /// Sets with changes that their member lists do not show yet.
     dirty: BTreeSet<SlotId>,
     /// Sets that lost their last user since the last flush.
@@ -48,6 +54,17 @@ struct Set {
 enum Counted {
     Nets(Tally<IpNetwork>),
     Ports(Tally<Member>),
+}
+
+impl Set {
+    /// Whether so many changes are left to bring to the member list that it is time.
+    fn is_behind(&self) -> bool {
+        let pending = match &self.members {
+            Counted::Nets(tally) => tally.pending(),
+            Counted::Ports(tally) => tally.pending(),
+        };
+        pending > self.published.members.count() / 4
+    }
 }
 
 impl IpSets {
@@ -104,8 +121,12 @@ impl IpSets {
 
     /// One more rule names this set.
     pub fn acquire(&mut self, definition: &SetDefinition) {
-        if let Some(slot) = self.by_id.get(&definition.id) {
-            self.sets[*slot].users += 1;
+        if let Some(slot) = self.by_id.get(&definition.id).copied() {
+            self.sets[slot].users += 1;
+            if self.sets[slot].users == 1 {
+                self.idle.retain(|idle| *idle != slot);
+                self.dirty.insert(slot);
+            }
             return;
         }
         let with_ports = matches!(
@@ -138,8 +159,20 @@ impl IpSets {
         if set.users > 0 {
             return;
         }
+        self.gone.push(Arc::clone(id));
+        self.idle.push(slot);
+        if self.idle.len() > IDLE {
+            let smallest =
+                (0..self.idle.len()).min_by_key(|at| self.sets[self.idle[*at]].published.members.count());
+            smallest.into_iter().for_each(|at| self.forget(self.idle[at]));
+        }
+    }
+
+    /// Lets go of a set without users.
+    fn forget(&mut self, slot: SlotId) {
         let Some(set) = self.sets.remove(slot) else { return };
-        self.by_id.remove(id);
+        self.by_id.remove(&set.published.id);
+        self.idle.retain(|idle| *idle != slot);
         self.dirty.remove(&slot);
         if let Some(selector) = set.selector {
             forget(&mut self.by_selector, &selector, slot);
@@ -148,7 +181,6 @@ impl IpSets {
         if let SetContent::Service { name, .. } = &set.content {
             forget(&mut self.by_service, name, slot);
         }
-        self.gone.push(Arc::clone(id));
     }
 
     /// Brings `sets` up to date. Sets without a change keep their `Arc`.
@@ -158,6 +190,9 @@ impl IpSets {
         }
         for slot in std::mem::take(&mut self.dirty) {
             let set = &mut self.sets[slot];
+            if set.users == 0 && !set.is_behind() {
+                continue;
+            }
             let members = match (&mut set.members, &set.published.members) {
                 (Counted::Nets(tally), Members::Nets(nets)) => tally.settle(nets).map(Members::Nets),
                 (Counted::Ports(tally), Members::Ports(ports)) => tally.settle(ports).map(Members::Ports),
@@ -166,13 +201,17 @@ impl IpSets {
             if let Some(members) = members {
                 set.published = Arc::new(IpSet { id: Arc::clone(&set.published.id), members });
             }
-            sets.insert(Arc::clone(&set.published.id), Arc::clone(&set.published));
+            if set.users > 0 {
+                sets.insert(Arc::clone(&set.published.id), Arc::clone(&set.published));
+            }
         }
     }
 
     /// Services that rules name and nobody has told anything about.
     pub fn unknown_services(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.by_service.keys().filter(|service| self.services.slices(service).next().is_none())
+        let named =
+            self.by_service.iter().filter(|(_, slots)| slots.iter().any(|slot| self.sets[*slot].users > 0));
+        named.map(|(service, _)| service).filter(|service| self.services.slices(service).next().is_none())
     }
 
     fn fill(&mut self, slot: SlotId) {

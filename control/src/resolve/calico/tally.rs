@@ -23,6 +23,11 @@ impl<M: Copy + Ord + Hash> Tally<M> {
         self.pending.push((member, change));
     }
 
+    /// How many changes the list does not show yet.
+    pub const fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
     /// What becomes of the list by the changes; `None` = it stays. `members` is what the last call gave (at first
     /// nothing); sorted.
     pub fn settle(&mut self, members: &[M]) -> Option<Vec<M>> {

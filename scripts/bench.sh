@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # canal beside what else forwards packets, measured in network namespaces of this machine.
 #
-#   sudo scripts/bench.sh [SCENARIO…] [--peers P,P…] [--runs N] [--seconds S] [--workers N] [--plots DIR] [--smoke] [-o table|json]
+#   sudo scripts/bench.sh [SCENARIO…] [--peers P,P…] [--runs N] [--seconds S] [--workers N] [--arrangement 1core|split] [--plots DIR] [--smoke] [-o table|json]
 #
 # Builds what is measured and the bench, which does the rest: `scripts/bench.sh --help`, docs/performance.md.
 # CANAL_BIN_DIR names binaries that are built already: canal-fwd, canal and canal-bench.

@@ -14,7 +14,7 @@ pub mod path_mtu;
 pub mod pipeline;
 pub mod policy;
 pub mod port;
-mod prefetch;
+pub mod prefetch;
 #[cfg(any(test, feature = "testing"))]
 pub mod reference;
 pub mod reply;

@@ -24,6 +24,7 @@ mod site;
 
 use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
+use line::Arrangement;
 use peer::Peer;
 use scenario::Scenario;
 use std::path::PathBuf;
@@ -50,6 +51,9 @@ struct Arguments {
     /// Workers of each canal daemon, where the scenario does not settle it (default: as the daemon chooses).
     #[arg(long)]
     workers: Option<usize>,
+    /// Where the kernel's part of receiving runs for a forwarder in a process: on its core, or on the sender's.
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["1core", "split"])]
+    arrangement: Vec<Arrangement>,
     /// One short run with little data: shows that everything works and measures nothing.
     #[arg(long)]
     smoke: bool,
@@ -82,6 +86,7 @@ fn main() -> Result<()> {
     let plan = site::Plan {
         seconds: Duration::from_secs(if arguments.smoke { 1 } else { arguments.seconds }),
         workers: arguments.workers,
+        arrangements: arguments.arrangement,
         smoke: arguments.smoke,
     };
     // A disk's latency is nobody's here, and etcd waits for each write to be safe.

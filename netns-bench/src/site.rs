@@ -1,5 +1,6 @@
 //! A place where something can be measured, and what every measurement is told.
 
+use crate::line::Arrangement;
 use crate::report::Samples;
 use crate::scenario::Scenario;
 use anyhow::Result;
@@ -12,6 +13,8 @@ pub struct Plan {
     pub seconds: Duration,
     /// Workers of a canal daemon whose scenario does not settle it; `None`: as the daemon would choose.
     pub workers: Option<usize>,
+    /// Where the receiving of a forwarder in a process is worked off, in turn.
+    pub arrangements: Vec<Arrangement>,
     /// Everything once, short and small: does it still run?
     pub smoke: bool,
 }

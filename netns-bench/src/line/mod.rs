@@ -21,6 +21,7 @@ use crate::report::Samples;
 use crate::scenario::{Scenario, newflows, overload, rate, restart, round_trip};
 use crate::site::{Plan, Site};
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use netns_tests::flannel::{self, Lease};
 use netns_tests::frames::mac;
 use netns_tests::plan::Subnets;
@@ -49,12 +50,23 @@ const SINK_TIMER: &str = "20000";
 const SINK_PATIENCE: &str = "1000000";
 
 /// Where the forwarder's receiving is worked off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Arrangement {
     /// On the forwarder's core, as all it does: what it costs, in one place.
+    #[value(name = "1core")]
     OneCore,
     /// On the sender's core, as if a NIC put the packets where they are needed: only the process counts.
     Split,
+}
+
+impl Arrangement {
+    /// As users call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OneCore => "1core",
+            Self::Split => "split",
+        }
+    }
 }
 
 /// What was seen in an interval, a second.

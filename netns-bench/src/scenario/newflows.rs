@@ -17,9 +17,10 @@ pub fn measure(line: &mut Line<'_>, plan: &Plan, samples: &mut Samples) -> Resul
         line.arrange(Arrangement::OneCore)?;
         return report(line, &line.peer.to_string(), &Load::overload(), plan, samples);
     }
-    for (arrangement, name) in [(Arrangement::OneCore, "1core"), (Arrangement::Split, "split")] {
-        line.arrange(arrangement)?;
-        report(line, &format!("{}@{name}", line.peer), &Load::search(), plan, samples)?;
+    for arrangement in &plan.arrangements {
+        line.arrange(*arrangement)?;
+        let name = format!("{}@{}", line.peer, arrangement.name());
+        report(line, &name, &Load::search(), plan, samples)?;
     }
     Ok(())
 }

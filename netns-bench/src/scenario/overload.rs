@@ -3,7 +3,7 @@
 
 use crate::bulk;
 use crate::line::node::{HEALTH_PORT, METRICS};
-use crate::line::{Arrangement, Line, Rate};
+use crate::line::{Line, Rate};
 use crate::packets::Direction;
 use crate::pair::add_trips;
 use crate::report::Samples;
@@ -30,11 +30,11 @@ const SMOKE_PATIENCE: Duration = Duration::from_millis(200);
 /// Time for what is on its way to come out.
 const DRAIN: Duration = Duration::from_millis(300);
 
-/// Measures both arrangements.
+/// Measures the arrangements that are asked for.
 pub fn measure(line: &mut Line<'_>, plan: &Plan, samples: &mut Samples) -> Result<()> {
-    for (arrangement, suffix) in [(Arrangement::OneCore, "1core"), (Arrangement::Split, "split")] {
-        line.arrange(arrangement)?;
-        let name = format!("{}@{suffix}", line.peer);
+    for arrangement in &plan.arrangements {
+        line.arrange(*arrangement)?;
+        let name = format!("{}@{}", line.peer, arrangement.name());
         rate::open(line, &TRAFFIC, plan)?;
         let carried = rate::best(line, &TRAFFIC, plan)?;
         samples.add(&name, "overload", "carried_pps", carried.forwarded);

@@ -53,16 +53,16 @@ pub fn measure(
     plan: &Plan,
     samples: &mut Samples,
 ) -> Result<()> {
-    let arrangements: &[(Arrangement, &str)] = if line.peer.is_kernel() {
-        &[(Arrangement::OneCore, "")]
-    } else {
-        &[(Arrangement::OneCore, "@1core"), (Arrangement::Split, "@split")]
-    };
-    for (arrangement, suffix) in arrangements {
+    let kernel = line.peer.is_kernel();
+    let arrangements = if kernel { &[Arrangement::OneCore] } else { plan.arrangements.as_slice() };
+    for arrangement in arrangements {
         line.arrange(*arrangement)?;
         open(line, traffic, plan)?;
         let best = best(line, traffic, plan)?;
-        let name = format!("{}{suffix}", line.peer);
+        let name = match kernel {
+            true => line.peer.to_string(),
+            false => format!("{}@{}", line.peer, arrangement.name()),
+        };
         ensure!(best.forwarded > 0.0, "{name}: nothing came out");
         samples.add(&name, scenario, "offered_pps", best.offered);
         samples.add(&name, scenario, "pps", best.forwarded);

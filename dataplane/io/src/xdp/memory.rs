@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn many_queues_share_a_bounded_memory() {
-        assert_eq!((fill_of(1), fill_of(8), fill_of(64), fill_of(256)), (8192, 8192, 1024, 512));
+        assert_eq!((fill_of(1), fill_of(8), fill_of(64), fill_of(256)), (2048, 2048, 1024, 512));
     }
 
     #[test]

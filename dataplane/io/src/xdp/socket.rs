@@ -16,9 +16,10 @@ use super::region::Region;
 use super::ring::{Descriptor, Offsets, Ring};
 use crate::udp::set_option;
 
-/// Frames that the kernel can be given to receive into: what arrives while the worker is not on its core has to fit, some
-/// milliseconds of a million packets a second.
-pub const FILL: u32 = 8192;
+/// Frames that the kernel can be given to receive into: what arrives while the worker is not on its core has to fit, two
+/// milliseconds of a million packets a second. The kernel takes them in turn, each has gone round before one comes again: more
+/// of them are more than the second level of cache holds the headers of, and under overload all of them wait in a queue.
+pub const FILL: u32 = 2048;
 /// Received frames that may wait for us: all that were given.
 const RX: u32 = FILL;
 /// Frames on their way out.

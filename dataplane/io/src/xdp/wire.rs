@@ -8,6 +8,7 @@ use canal_dataplane::frame::{Frame, FramePool};
 use canal_dataplane::limits::ETHERNET;
 use canal_dataplane::net::Mac;
 use canal_dataplane::port::{IfIndex, Ingress, PortStats, Received};
+use canal_dataplane::prefetch::prefetch;
 use ipnetwork::IpNetwork;
 
 use super::gather::gather;
@@ -214,6 +215,7 @@ impl Wire {
             taken += 1;
             match region.receive(address, len as usize, borrower) {
                 Some(frame) => {
+                    prefetch(frame.data(), 0);
                     self.stats.rx_frames += 1;
                     self.stats.rx_bytes += u64::from(len);
                     arrived.push(frame);

@@ -294,21 +294,25 @@ impl Turn {
             if !worker.judge().log.is_empty() {
                 self.records.publish(self.config.index, &mut worker.judge().log, &self.counters);
             }
-            turns += 1;
             let busy = self.counters.flows_expired.get() != expired || worker.is_sweeping();
             let idle = handled == 0 && !busy;
-            if idle || turns % PUBLISH_EVERY == 0 {
+            if !idle {
+                turns += 1;
+                self.waiter.worked();
+            }
+            // What is counted is not told again and again while nothing happens: it takes system calls.
+            let sleepy = idle && !self.waiter.linger();
+            if sleepy || (!idle && turns % PUBLISH_EVERY == 0) {
                 self.publish();
                 worker.show_census();
             }
-            if idle {
+            if sleepy {
                 let (mailbox, orders) = (&self.mailbox, &self.orders);
-                if let Err(error) = self.waiter.idle(SLEEP_MS, || !mailbox.is_empty() || !orders.is_empty()) {
+                if let Err(error) = self.waiter.sleep(SLEEP_MS, || !mailbox.is_empty() || !orders.is_empty())
+                {
                     // Waiting is impossible; working by polling would burn a core for nothing.
                     panic!("worker {} cannot wait for its ports: {error}", self.config.index);
                 }
-            } else {
-                self.waiter.worked();
             }
             while let Ok(order) = self.orders.try_recv() {
                 if self.obey(order, &worker).is_break() {

@@ -126,19 +126,32 @@ impl Waiter {
     /// To be called after an empty turn. Returns soon while it pays to stay awake, otherwise sleeps for `timeout_ms` at
     /// most; `has_mail` is asked once more before.
     pub fn idle(&mut self, timeout_ms: u16, has_mail: impl FnOnce() -> bool) -> io::Result<()> {
+        if self.linger() { Ok(()) } else { self.sleep(timeout_ms, has_mail) }
+    }
+
+    /// The first half of [`Self::idle`], for who has something to do before it sleeps. True, and soon, while it pays to stay awake:
+    /// then it is time for the next turn.
+    #[inline]
+    #[must_use]
+    pub fn linger(&mut self) -> bool {
         let now = precise_ns();
         let since = self.ledger.nothing(now);
-        if self.confidence > 0 && self.wary == 0 && now - since < AWAKE_NS {
-            // Whoever else wants the core comes first. Linux knows no failure.
-            let _ = sched_yield();
-            let again = precise_ns();
-            self.back(again - now);
-            self.ledger.again(again);
-            return Ok(());
+        if self.confidence == 0 || self.wary > 0 || now - since >= AWAKE_NS {
+            return false;
         }
+        // Whoever else wants the core comes first. Linux knows no failure.
+        let _ = sched_yield();
+        let again = precise_ns();
+        self.back(again - now);
+        self.ledger.again(again);
+        true
+    }
+
+    /// The second half.
+    pub fn sleep(&mut self, timeout_ms: u16, has_mail: impl FnOnce() -> bool) -> io::Result<()> {
         self.wake.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        let result = if has_mail() { Ok(()) } else { self.sleep(timeout_ms) };
+        let result = if has_mail() { Ok(()) } else { self.wait(timeout_ms) };
         self.wake.asleep.store(false, Ordering::Relaxed);
         self.ledger.again(precise_ns());
         result
@@ -154,7 +167,7 @@ impl Waiter {
         self.sleeps
     }
 
-    fn sleep(&mut self, timeout_ms: u16) -> io::Result<()> {
+    fn wait(&mut self, timeout_ms: u16) -> io::Result<()> {
         self.sleeps += 1;
         let mut events = [EpollEvent::empty(); 4];
         match self.epoll.wait(&mut events, EpollTimeout::from(timeout_ms)) {

@@ -41,6 +41,9 @@ const ORDERS: usize = 16;
 /// Longest sleep: time-outs of flows are looked after, and new tables taken over, at least so often.
 const SLEEP_MS: u16 = 500;
 
+/// Longest sleep while packets wait for a device that is full: nobody says when it has room again.
+const HELD_UP_MS: u16 = 1;
+
 /// Flow entries that are looked at for one page: what that takes, packets wait.
 const SCAN: usize = 8192;
 
@@ -308,8 +311,9 @@ impl Turn {
             }
             if sleepy {
                 let (mailbox, orders) = (&self.mailbox, &self.orders);
-                if let Err(error) = self.waiter.sleep(SLEEP_MS, || !mailbox.is_empty() || !orders.is_empty())
-                {
+                let is_held_up = self.outside.xdp.as_ref().is_some_and(XdpPort::is_held_up);
+                let longest = if is_held_up { HELD_UP_MS } else { SLEEP_MS };
+                if let Err(error) = self.waiter.sleep(longest, || !mailbox.is_empty() || !orders.is_empty()) {
                     // Waiting is impossible; working by polling would burn a core for nothing.
                     panic!("worker {} cannot wait for its ports: {error}", self.config.index);
                 }

@@ -87,6 +87,11 @@ impl XdpPort {
         self.wires.iter().any(|wire| !wire.is_gateway())
     }
 
+    /// Does something wait for a device that is full? It is offered again at every [`Port::receive`], and not by itself.
+    pub fn is_held_up(&self) -> bool {
+        self.wires.iter().any(Wire::is_held_up)
+    }
+
     /// Sockets of the interfaces.
     pub fn wires(&self) -> &[Wire] {
         &self.wires

@@ -98,13 +98,15 @@ pub struct Wire {
     pub(super) share: usize,
     /// The queue that is looked at first.
     turn: usize,
+    /// The device had no room for all that was to be sent.
+    held_up: bool,
     pub(super) stats: PortStats,
 }
 
 impl Wire {
     pub(super) fn new(queues: Vec<Queue>, interface: Arc<Interface>, hops: Hops, hands: Vec<Frame>) -> Self {
         let share = hands.len();
-        Self { queues, interface, hops, hands, share, turn: 0, stats: PortStats::default() }
+        Self { queues, interface, hops, hands, share, turn: 0, held_up: false, stats: PortStats::default() }
     }
 
     /// The interface.
@@ -258,10 +260,16 @@ impl Wire {
         }
     }
 
+    /// Is there something in the ring that a full device takes when it is told again?
+    pub(super) fn is_held_up(&self) -> bool {
+        self.held_up
+    }
+
     /// Has the kernel send what is in the ring.
     pub(super) fn kick(&mut self) {
         let Socket { tx, .. } = &mut self.queues[0].socket;
         tx.publish();
+        self.held_up = false;
         for _ in 0..KICKS {
             let socket = &mut self.queues[0].socket;
             if socket.tx.pending() == 0 || !socket.tx.needs_wakeup() {
@@ -272,9 +280,13 @@ impl Wire {
                 // It has done its share of one call.
                 Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
                 // The device is full, or down: the next call tries again.
-                Err(_) => return,
+                Err(error) => {
+                    self.held_up = matches!(error.raw_os_error(), Some(libc::EBUSY | libc::ENOBUFS));
+                    return;
+                }
             }
         }
+        self.held_up = true;
     }
 }
 

@@ -312,6 +312,13 @@ impl<'t> Canal<'t> {
         Ok(admin::drops(&self.show("drops")?))
     }
 
+    /// AF_XDP sockets, by worker and interface.
+    pub fn xdp_ports(&self) -> Result<Vec<Value>> {
+        let ports = self.show("ports")?;
+        let ports = ports.as_array().context("no list of ports")?;
+        Ok(ports.iter().filter(|port| port["kind"] == "af-xdp").cloned().collect())
+    }
+
     /// All packets that the daemon says are lost: dropped for a reason, or not to be received or sent by a port.
     pub fn lost(&self) -> Result<u64> {
         let ports = self.show("ports")?;

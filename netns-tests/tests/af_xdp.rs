@@ -34,16 +34,9 @@ fn exchange(shape: &Shape, dual: bool, roles: &[Role]) -> Result<()> {
     topology.pass()
 }
 
-/// The ports of kind `af-xdp`.
-fn sockets(canal: &Canal<'_>) -> Result<Vec<Value>> {
-    let ports = canal.show("ports")?;
-    let ports = ports.as_array().context("ports are a list")?;
-    Ok(ports.iter().filter(|port| port["kind"] == "af-xdp").cloned().collect())
-}
-
-/// The same, of which there must be one.
+/// AF_XDP sockets, of which there must be some.
 fn underlay_ports(canal: &Canal<'_>) -> Result<Vec<Value>> {
-    let ports = sockets(canal)?;
+    let ports = canal.xdp_ports()?;
     ensure!(!ports.is_empty(), "no AF_XDP sockets: {}\n{}", canal.show("ports")?, canal.log_text());
     Ok(ports)
 }
@@ -181,6 +174,6 @@ fn an_interface_that_goes_and_comes_back_is_taken_over_again() -> Result<()> {
 /// Waits until AF_XDP has the underlay.
 fn taken_over(canal: &Canal<'_>) -> Result<()> {
     wait::until("AF_XDP has the interface", wait::SOON, || {
-        Ok(canal.status()?["port"] == "af-xdp" && !sockets(canal)?.is_empty())
+        Ok(canal.status()?["port"] == "af-xdp" && !canal.xdp_ports()?.is_empty())
     })
 }

@@ -8,8 +8,7 @@ use netns_tests::frames::{self, mac};
 use netns_tests::overlay::exchange_one_way;
 use netns_tests::topology::Host;
 use netns_tests::traffic::{Flood, Ping};
-use netns_tests::{Canal, CanalOptions, Network, Overlay, Role, Shape, Topology, wait};
-use serde_json::Value;
+use netns_tests::{CanalOptions, Network, Overlay, Role, Shape, Topology, wait};
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
 
@@ -68,7 +67,7 @@ impl<'t> Site<'t> {
     /// Frames received and sent by the sockets of each interface.
     fn sockets(&self) -> Result<BTreeMap<String, (u64, u64)>> {
         let mut counted = BTreeMap::<String, (u64, u64)>::new();
-        for port in ports(self.overlay.canal(0))? {
+        for port in self.overlay.canal(0).xdp_ports()? {
             ensure!(port["tx_errors"] == 0 && port["rx_dropped"] == 0, "{port}");
             let (received, sent) =
                 counted.entry(port["name"].as_str().unwrap_or_default().into()).or_default();
@@ -86,13 +85,6 @@ impl<'t> Site<'t> {
         }
         Ok(())
     }
-}
-
-/// Sockets, by worker and interface.
-fn ports(canal: &Canal<'_>) -> Result<Vec<Value>> {
-    let ports = canal.show("ports")?;
-    let ports = ports.as_array().context("ports are a list")?;
-    Ok(ports.iter().filter(|port| port["kind"] == "af-xdp").cloned().collect())
 }
 
 fn through(port: &str, workers: usize, interfaces: &[&str]) -> Result<()> {
@@ -174,7 +166,10 @@ fn the_underlay_in_native_mode_and_the_gateway_in_generic_mode() -> Result<()> {
     let site = Site::behind(&topology, link, "af-xdp", 1)?;
     site.exchange()?;
     site.used(&["eth0", "eth1"])?;
-    let modes: BTreeMap<_, _> = ports(site.overlay.canal(0))?
+    let modes: BTreeMap<_, _> = site
+        .overlay
+        .canal(0)
+        .xdp_ports()?
         .iter()
         .map(|port| (port["name"].to_string(), port["xdp"]["mode"].to_string()))
         .collect();
@@ -203,7 +198,7 @@ fn a_trickle_by_one_gateway_passes_beside_a_flood_by_another() -> Result<()> {
     let address = pod.v4;
     let _listener = pod.ns.enter(move || Ok(UdpSocket::bind((address, PORT))?))?;
     let lost = |interface: &str| -> Result<u64> {
-        let of = ports(canal)?.into_iter().filter(|port| port["name"] == interface);
+        let of = canal.xdp_ports()?.into_iter().filter(|port| port["name"] == interface);
         of.map(|port| port["rx_dropped"].as_u64().context("no count")).sum()
     };
     let ethernet = frames::Link { from: mac("02:00:0b:00:01:02"), to: mac("02:00:0b:00:01:01") };
@@ -214,7 +209,7 @@ fn a_trickle_by_one_gateway_passes_beside_a_flood_by_another() -> Result<()> {
     let (before, answers) = (lost("eth1")?, Ping::to(pod.v4).count(QUESTIONS).run(&asker.ns)?);
     ensure!(lost("eth1")? >= before + MANY, "the flood goes on");
     let sent = flood.finish()?;
-    ensure!(lost("eth2")? == 0, "{:?}", ports(canal)?);
+    ensure!(lost("eth2")? == 0, "{:?}", canal.xdp_ports()?);
     ensure!(answers.received + FEW >= QUESTIONS, "beside {sent} frames: {answers:?}");
     topology.pass()
 }

@@ -81,13 +81,8 @@ fn what_a_nic_spreads_by_outer_headers_is_handed_over_and_arrives() -> Result<()
         // Who sends to the interface spreads flows over its queues by a hash, as a NIC does that receives.
         let topology = Topology::build(&Shape::hosts(2).queues(queues))?;
         let overlay = Overlay::start(&topology, &Network::default(), &[two_workers("af-xdp"), Role::Kernel])?;
-        let sockets = |canal: &Canal<'_>| -> Result<Vec<Value>> {
-            let ports = canal.show("ports")?;
-            let ports = ports.as_array().context("a list")?;
-            Ok(ports.iter().filter(|port| port["kind"] == "af-xdp").cloned().collect())
-        };
         ensure!(
-            sockets(overlay.canal(0))?.len() == usize::from(queues),
+            overlay.canal(0).xdp_ports()?.len() == usize::from(queues),
             "{:?}",
             overlay.canal(0).show("ports")?
         );

@@ -147,7 +147,7 @@ impl Waiter {
         true
     }
 
-    /// The second half.
+    /// The second half of [`Self::idle`].
     pub fn sleep(&mut self, timeout_ms: u16, has_mail: impl FnOnce() -> bool) -> io::Result<()> {
         self.wake.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);

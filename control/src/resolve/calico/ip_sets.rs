@@ -161,15 +161,16 @@ impl IpSets {
         }
         self.gone.push(Arc::clone(id));
         self.idle.push(slot);
-        if self.idle.len() > IDLE {
-            let smallest =
-                (0..self.idle.len()).min_by_key(|at| self.sets[self.idle[*at]].published.members.count());
-            smallest.into_iter().for_each(|at| self.forget(self.idle[at]));
+        let members = |slot: &SlotId| self.sets[*slot].published.members.count();
+        if self.idle.len() > IDLE
+            && let Some(smallest) = self.idle.iter().copied().min_by_key(members)
+        {
+            self.discard(smallest);
         }
     }
 
     /// Lets go of a set without users.
-    fn forget(&mut self, slot: SlotId) {
+    fn discard(&mut self, slot: SlotId) {
         let Some(set) = self.sets.remove(slot) else { return };
         self.by_id.remove(&set.published.id);
         self.idle.retain(|idle| *idle != slot);

@@ -6,6 +6,7 @@ use crate::packets::{Ends, template};
 use crate::rules::{Policies, openflow};
 use anyhow::{Context, Result, ensure};
 use netns_tests::cmd::{self, Background};
+use netns_tests::frames::mac_text;
 use netns_tests::plan::VXLAN_PORT;
 use netns_tests::topology::Host;
 use netns_tests::{Topology, wait};
@@ -98,16 +99,15 @@ impl<'t> OpenVSwitch<'t> {
     }
 
     fn add_flows(&self, ends: &Ends, policies: Option<&Policies>) -> Result<()> {
-        let text = |mac: [u8; 6]| mac.map(|byte| format!("{byte:02x}")).join(":");
-        let next_hop = text(ends.remote_underlay_mac);
+        let next_hop = mac_text(ends.remote_underlay_mac);
         self.tell(&["tnl/neigh/set", "br-phy", &ends.remote_vtep.to_string(), &next_hop])?;
         self.tell(&["dpctl/ct-set-maxconns", &CONNECTIONS.to_string()])?;
         let route = |from: &str, to: &str, port: u16| {
             format!("set_field:{from}->eth_src,set_field:{to}->eth_dst,dec_ttl,output:{port}")
         };
         let actions = Actions {
-            out: route(&text(ends.vtep_mac), &text(ends.remote_vtep_mac), TUNNEL_PORT),
-            into: route(&text(ends.router_mac), &text(ends.pod_mac), POD_PORT),
+            out: route(&mac_text(ends.vtep_mac), &mac_text(ends.remote_vtep_mac), TUNNEL_PORT),
+            into: route(&mac_text(ends.router_mac), &mac_text(ends.pod_mac), POD_PORT),
         };
         let flows = openflow::flows(ends.pod, &actions, policies);
         let bridge = format!("unix:{}", self.dir.join("br-int.mgmt").display());

@@ -12,6 +12,11 @@ pub fn mac(text: &str) -> [u8; 6] {
     bytes.try_into().expect("six bytes")
 }
 
+/// The address as ip(8) writes it.
+pub fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
 /// Ethernet addresses of a frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Link {

@@ -23,7 +23,7 @@ use crate::site::{Plan, Site};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use netns_tests::flannel::{self, Lease};
-use netns_tests::frames::mac;
+use netns_tests::frames::{mac, mac_text};
 use netns_tests::plan::Subnets;
 use netns_tests::{Etcd, Netns, Store, Topology, wait};
 use node::{Node, Station};
@@ -61,7 +61,7 @@ pub enum Arrangement {
 
 impl Arrangement {
     /// As users call it.
-    pub fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::OneCore => "1core",
             Self::Split => "split",
@@ -131,7 +131,7 @@ impl<'t> Line<'t> {
         host.ns.run(&["ethtool", "-K", "eth0", "gro", "on"])?;
         let (node, station, ends) = Node::up(topology, &etcd, peer)?;
         host.ns.run(&["ethtool", "-K", &station.interface, "gro", "on"])?;
-        let outer_mac = node::switch_mac(topology)?;
+        let outer_mac = mac_text(ends.remote_underlay_mac);
         for (address, mac, device) in
             [(REMOTE_VTEP, &outer_mac, "eth0"), (station.v4, &station.mac, &station.interface)]
         {
@@ -216,6 +216,16 @@ impl<'t> Line<'t> {
         Ok(())
     }
 
+    /// What is to be measured: each arrangement, and what is seen in it by name. With the kernel, all of which runs on one core,
+    /// there is one.
+    pub fn arrangements(&self, plan: &Plan) -> Vec<(Arrangement, String)> {
+        if self.peer.is_kernel() {
+            return vec![(Arrangement::OneCore, self.peer.to_string())];
+        }
+        let named = |of: &Arrangement| (*of, format!("{}@{}", self.peer, of.name()));
+        plan.arrangements.iter().map(named).collect()
+    }
+
     /// Puts what receives where it belongs.
     pub fn arrange(&mut self, arrangement: Arrangement) -> Result<()> {
         let other = machine::other_core()?;
@@ -289,7 +299,7 @@ fn ends(topology: &Topology, station: &Station, vtep_mac: [u8; 6]) -> Result<End
         underlay_mac: mac(&host.mac()),
         vtep_mac,
         remote_vtep: REMOTE_VTEP,
-        remote_underlay_mac: mac(&node::switch_mac(topology)?),
+        remote_underlay_mac: node::switch_mac(topology)?,
         remote_vtep_mac: mac(REMOTE_MAC),
     })
 }

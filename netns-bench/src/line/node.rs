@@ -212,7 +212,7 @@ fn unrouted(topology: &Topology) -> Result<(Station, Ends)> {
 }
 
 /// MAC address of the host that pretends to be the remote node.
-pub fn switch_mac(topology: &Topology) -> Result<String> {
+pub fn switch_mac(topology: &Topology) -> Result<[u8; 6]> {
     let links: Value = serde_json::from_str(&topology.switch.ip("-j link show br0")?)?;
-    Ok(links[0]["address"].as_str().context("the bridge's address")?.to_owned())
+    Ok(mac(links[0]["address"].as_str().context("the bridge's address")?))
 }

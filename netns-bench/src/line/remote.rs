@@ -8,6 +8,7 @@ use crate::pair::ECHO_PORT;
 use crate::peer::Peer;
 use anyhow::Result;
 use netns_tests::Topology;
+use netns_tests::frames::mac_text;
 use netns_tests::plan::{GATEWAY_V4, VXLAN_PORT};
 use netns_tests::traffic::udp::Echo;
 use std::net::SocketAddr;
@@ -27,7 +28,7 @@ impl Remote {
     /// Answers `station` through the tunnel that ends at `ends`.
     pub fn up(topology: &Topology, peer: &Peer, station: &Station, ends: &Ends) -> Result<Self> {
         let ns = &topology.switch;
-        let vtep_mac = ends.vtep_mac.map(|byte| format!("{byte:02x}")).join(":");
+        let vtep_mac = mac_text(ends.vtep_mac);
         // Without an outer checksum, as the generator's packets: an unfinished one is wrong to Open vSwitch.
         ns.ip(&format!(
             "link add {DEVICE} address {REMOTE_MAC} mtu 1450 type vxlan id {} local {REMOTE_VTEP} dev br0 dstport {VXLAN_PORT} nolearning noudpcsum",
@@ -40,7 +41,7 @@ impl Remote {
         ns.run(&["bridge", "fdb", "append", &vtep_mac, "dev", DEVICE, "dst", &ends.vtep.to_string()])?;
         if !peer.is_kernel() && !peer.is_canal() {
             // Whoever takes frames over AF_XDP and does not look at them sends unfinished checksums on, and answers no ARP.
-            let underlay_mac = ends.underlay_mac.map(|byte| format!("{byte:02x}")).join(":");
+            let underlay_mac = mac_text(ends.underlay_mac);
             for (ns, device, next_hop, mac) in [
                 (ns, DEVICE, (ends.vtep, "br0"), underlay_mac.as_str()),
                 (&station.ns, "eth0", (GATEWAY_V4, "eth0"), station.router_mac),

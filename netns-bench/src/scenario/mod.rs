@@ -237,8 +237,9 @@ impl Scenario {
             Self::Updates => &["kernel-vxlan", "canal-tap"],
             Self::RttLoad => &["kernel-vxlan", "canal-tap", "canal-udp", "canal-af-xdp"],
             Self::RttNode | Self::RttNodeLoad => NODE,
-            Self::Restart => &["canal-tap-100", "canal-udp-100", "canal-af-xdp-100"],
-            Self::Overload => &["canal-tap-100", "canal-udp-100", "canal-af-xdp-100", "canal-gateway-100"],
+            Self::Restart | Self::Overload => {
+                &["canal-tap-100", "canal-udp-100", "canal-af-xdp-100", "canal-gateway-100"]
+            }
             other if other.traffic().is_some() => RATE,
             _ => PAIR,
         };

@@ -1,6 +1,6 @@
 //! Connections opened a second: every packet is the first of its flow, so that each asks policy.
 
-use crate::line::{Arrangement, CONNECTIONS, Line, Rate};
+use crate::line::{CONNECTIONS, Line, Rate};
 use crate::packets::Direction;
 use crate::packets::generator::Stream;
 use crate::report::Samples;
@@ -13,14 +13,10 @@ const LOADS: [f64; 2] = [1.0, 1.5];
 
 /// Measures all arrangements of the peer.
 pub fn measure(line: &mut Line<'_>, plan: &Plan, samples: &mut Samples) -> Result<()> {
-    if line.peer.is_kernel() {
-        line.arrange(Arrangement::OneCore)?;
-        return report(line, &line.peer.to_string(), &Load::overload(), plan, samples);
-    }
-    for arrangement in &plan.arrangements {
-        line.arrange(*arrangement)?;
-        let name = format!("{}@{}", line.peer, arrangement.name());
-        report(line, &name, &Load::search(), plan, samples)?;
+    let load = if line.peer.is_kernel() { Load::overload() } else { Load::search() };
+    for (arrangement, name) in line.arrangements(plan) {
+        line.arrange(arrangement)?;
+        report(line, &name, &load, plan, samples)?;
     }
     Ok(())
 }

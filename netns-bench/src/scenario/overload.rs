@@ -32,9 +32,8 @@ const DRAIN: Duration = Duration::from_millis(300);
 
 /// Measures the arrangements that are asked for.
 pub fn measure(line: &mut Line<'_>, plan: &Plan, samples: &mut Samples) -> Result<()> {
-    for arrangement in &plan.arrangements {
-        line.arrange(*arrangement)?;
-        let name = format!("{}@{}", line.peer, arrangement.name());
+    for (arrangement, name) in line.arrangements(plan) {
+        line.arrange(arrangement)?;
         rate::open(line, &TRAFFIC, plan)?;
         let carried = rate::best(line, &TRAFFIC, plan)?;
         samples.add(&name, "overload", "carried_pps", carried.forwarded);

@@ -3,7 +3,7 @@
 //! What is found is the best rate over several offered loads: a forwarder in a process is kept from its work by more than it
 //! can do, one in the kernel is not.
 
-use crate::line::{Arrangement, Line, Rate};
+use crate::line::{Line, Rate};
 use crate::packets::Direction;
 use crate::packets::generator::Stream;
 use crate::report::Samples;
@@ -53,16 +53,10 @@ pub fn measure(
     plan: &Plan,
     samples: &mut Samples,
 ) -> Result<()> {
-    let kernel = line.peer.is_kernel();
-    let arrangements = if kernel { &[Arrangement::OneCore] } else { plan.arrangements.as_slice() };
-    for arrangement in arrangements {
-        line.arrange(*arrangement)?;
+    for (arrangement, name) in line.arrangements(plan) {
+        line.arrange(arrangement)?;
         open(line, traffic, plan)?;
         let best = best(line, traffic, plan)?;
-        let name = match kernel {
-            true => line.peer.to_string(),
-            false => format!("{}@{}", line.peer, arrangement.name()),
-        };
         ensure!(best.forwarded > 0.0, "{name}: nothing came out");
         samples.add(&name, scenario, "offered_pps", best.offered);
         samples.add(&name, scenario, "pps", best.forwarded);

@@ -2,10 +2,16 @@
 
 use serde_json::Value;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+/// One bench at a time: its generator has so high a priority that two leave the kernel's own threads, and with them every
+/// wait for a grace period (making and removing devices), too little of the cores.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// The metrics that `arguments` produce, as "peer scenario metric".
 fn measured(arguments: &[&str]) -> Vec<String> {
     assert!(nix::unistd::geteuid().is_root(), "the bench needs root: sudo scripts/test.sh");
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let done = Command::new("timeout")
         .args(["--kill-after=5", "300", env!("CARGO_BIN_EXE_canal-bench"), "--smoke", "-o", "json"])
         .args(arguments)

@@ -7,9 +7,9 @@ pub mod argv;
 pub mod datastore;
 mod felix;
 pub mod flags;
+mod gateways;
 pub mod port;
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -170,6 +170,20 @@ pub enum ConfigError {
         /// Is not.
         missing: &'static str,
     },
+    /// An interface for both ends.
+    #[error(
+        "--gateway-iface {0} is the interface of --iface, too: other nodes are behind the one, plain hosts behind the other. \
+         Give another interface."
+    )]
+    Both(String),
+    /// A port that a gateway interface cannot have.
+    #[error(
+        "--port {0}=udp: {0} is a gateway interface, and UDP sockets carry VXLAN only; give {0}=tap or {0}=af-xdp."
+    )]
+    UdpGateway(String),
+    /// A port for nothing.
+    #[error("--port speaks of {0}, which is neither --iface nor a --gateway-iface.")]
+    Unused(String),
     /// etcd's settings do not fit together.
     #[error("--etcd-endpoints: {0}.")]
     Etcd(#[from] OptionsError),
@@ -204,6 +218,7 @@ impl Config {
         let flow_quota = flow_quota(&flags, workers as usize)?;
         let metrics = flags.metrics_addr.as_deref().map(metrics).transpose()?;
         let felix = felix::local(&flags, metrics, machine)?;
+        let gateways = gateways::named(&flags)?;
         Ok(Self {
             node_name: node_name(flags.nodename.as_deref().or(felix.value("FelixHostname")), machine)?,
             wanted: wanted(&flags)?,
@@ -214,7 +229,7 @@ impl Config {
             log_policy: log_policy(&flags)?,
             metrics,
             device: interface("device", flags.device)?,
-            gateways: gateways(flags.gateway_iface)?,
+            gateways,
             gateway_announce: flags.gateway_announce,
             subnet_file: flags.subnet_file,
             ip_masq: flags.ip_masq,
@@ -413,11 +428,6 @@ fn metrics(text: &str) -> Result<SocketAddr, ConfigError> {
 fn busy_poll(microseconds: u32) -> Result<Option<Duration>, ConfigError> {
     in_range("busy-poll", microseconds.into(), 0, MAX_BUSY_POLL_US)?;
     Ok((microseconds > 0).then(|| Duration::from_micros(microseconds.into())))
-}
-
-fn gateways(names: Vec<String>) -> Result<Vec<String>, ConfigError> {
-    let names = names.into_iter().map(|name| interface("gateway-iface", name));
-    Ok(names.collect::<Result<BTreeSet<_>, _>>()?.into_iter().collect())
 }
 
 fn interface(flag: &'static str, name: String) -> Result<String, ConfigError> {

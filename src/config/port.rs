@@ -35,6 +35,11 @@ impl PortChoices {
     pub fn of(&self, interface: &str) -> PortChoice {
         self.named.get(interface).copied().unwrap_or(self.others)
     }
+
+    /// Those for one interface each.
+    pub fn named(&self) -> impl Iterator<Item = (&str, PortChoice)> {
+        self.named.iter().map(|(interface, choice)| (interface.as_str(), *choice))
+    }
 }
 
 impl FromStr for PortChoices {

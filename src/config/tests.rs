@@ -69,6 +69,31 @@ fn gateway_interfaces_are_named_one_by_one_or_together() {
 }
 
 #[test]
+fn interfaces_go_together_or_are_refused() {
+    for (line, expected) in [
+        ("--iface eth0 --gateway-iface eth1,eth0", "--gateway-iface eth0 is the interface of --iface, too"),
+        ("--iface eth0 --gateway-iface eth1 --port eth1=udp", "--port eth1=udp: eth1 is a gateway interface"),
+        ("--iface eth0 --port tap,eth9=af-xdp", "--port speaks of eth9, which is neither"),
+        ("--iface eth0 --iface eth1 --gateway-iface eth2 --port eth3=tap", "--port speaks of eth3"),
+    ] {
+        let text = refusal(line);
+        assert!(text.starts_with(expected), "{text}");
+    }
+    // Which interface an address, a pattern or the default route means is not known yet.
+    for line in [
+        "--iface eth0 --iface eth1 --gateway-iface eth1",
+        "--iface eth0 --gateway-iface eth1 --port eth0=udp,eth1=tap",
+        "--iface eth0 --gateway-iface eth1 --port udp",
+        "--iface 192.0.2.1 --port eth9=af-xdp",
+        "--iface eth0 --iface-regex ^eth --port eth9=af-xdp",
+        "--iface eth0 --iface-can-reach 192.0.2.1 --gateway-iface eth0 --port eth9=af-xdp",
+        "--port eth9=af-xdp",
+    ] {
+        config(line);
+    }
+}
+
+#[test]
 fn a_flannel_command_line_is_understood_as_it_is() {
     let config = config(
         "-etcd-endpoints=https://10.0.0.1:2379,https://10.0.0.2:2379 -etcd-prefix=/overlay//net/ \

@@ -43,10 +43,10 @@ struct Arguments {
     #[arg(long, value_delimiter = ',')]
     peers: Vec<Peer>,
     /// How often each peer is measured.
-    #[arg(long, default_value_t = 5)]
-    runs: usize,
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
     /// Length of a measured interval of the scenarios that have one.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
     /// Workers of each canal daemon, where the scenario does not settle it (default: as the daemon chooses).
     #[arg(long)]
@@ -98,7 +98,7 @@ fn main() -> Result<()> {
     if scenarios.is_empty() {
         scenarios = scenario::ALL[..5].to_vec();
     }
-    let runs = if arguments.smoke { 1 } else { arguments.runs };
+    let runs = if arguments.smoke { 1 } else { arguments.runs as usize };
     let (samples, failed) = run::all(&scenarios, &arguments.peers, runs, &plan);
     match arguments.output {
         Output::Table => println!("{}", samples.table()),

@@ -132,7 +132,8 @@ impl KernelEdge {
         let ours = Ours::Plain(Arc::new(destinations));
         let by_xdp =
             plan.gateways.iter().filter(|(_, to)| self.options.port.of(&to.name) == PortChoice::AfXdp);
-        by_xdp.map(|(ifindex, to)| self.xdp_config(*ifindex, &to.name, to.mtu, ours.clone())).collect()
+        let local = plan.underlay.as_ref().map_or(&[][..], |underlay| &underlay.own_subnets);
+        by_xdp.map(|(ifindex, to)| self.xdp_config(*ifindex, &to.name, to.mtu, ours.clone(), local)).collect()
     }
 
     /// The underlay, and what AF_XDP is to carry of `gateways`.
@@ -179,9 +180,8 @@ impl KernelEdge {
         let wanted = bound.filter(|_| first.port == UnderlayPort::AfXdp && self.unsteerable.is_none());
         let of_underlay = wanted.map(|bound| {
             let vtep = Vtep { v4: bound.v4, v6: bound.v6, port: bound.port };
-            let local = plan.own_subnets.clone();
-            let ours = Ours::Vxlan { vtep, overlay_mtu: bound.mtu, local };
-            self.xdp_config(plan.ifindex, &plan.name, plan.mtu, ours)
+            let ours = Ours::Vxlan { vtep, overlay_mtu: bound.mtu };
+            self.xdp_config(plan.ifindex, &plan.name, plan.mtu, ours, &plan.own_subnets)
         });
         let wanted: Vec<_> = of_underlay.into_iter().chain(gateways.iter().cloned()).collect();
         self.wires.apply(&wanted)?;
@@ -205,11 +205,19 @@ impl KernelEdge {
         Ok(port)
     }
 
-    fn xdp_config(&self, ifindex: IfIndex, name: &str, mtu: u32, ours: Ours) -> XdpConfig {
+    fn xdp_config(
+        &self,
+        ifindex: IfIndex,
+        name: &str,
+        mtu: u32,
+        ours: Ours,
+        local: &[IpNetwork],
+    ) -> XdpConfig {
         XdpConfig {
             ifindex,
             name: name.to_owned(),
             ours,
+            local: local.to_vec(),
             mtu,
             workers: self.workers.len(),
             forbid_native: false,

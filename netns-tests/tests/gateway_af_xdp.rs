@@ -1,5 +1,5 @@
-//! A gateway whose interfaces AF_XDP carries: both, either one of them, each in its own mode, while they change, and while one
-//! of them is flooded. From a kernel node's pod to a plain host and back, so that packets cross the canal node from one
+//! A gateway whose interfaces AF_XDP carries: both, either one of them, each in its own mode, while they change, while one
+//! of them is flooded, and where what comes in segments is merged. From a kernel node's pod to a plain host and back, so that packets cross the canal node from one
 //! interface to the other.
 
 use anyhow::{Context, Result, ensure};
@@ -7,10 +7,11 @@ use netns_tests::behind::{Link, Plain, address_v4};
 use netns_tests::frames::{self, mac};
 use netns_tests::overlay::exchange_one_way;
 use netns_tests::topology::Host;
-use netns_tests::traffic::{Flood, Ping};
-use netns_tests::{CanalOptions, Network, Overlay, Role, Shape, Topology, wait};
+use netns_tests::traffic::{Flood, Ping, tcp};
+use netns_tests::{Canal, CanalOptions, Netns, Network, Overlay, Role, Shape, Topology, wait};
+use serde_json::Value;
 use std::collections::BTreeMap;
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 
 /// Across the pod's node and the gateway.
 const TTL: u8 = 62;
@@ -212,4 +213,92 @@ fn a_trickle_by_one_gateway_passes_beside_a_flood_by_another() -> Result<()> {
     ensure!(lost("eth2")? == 0, "{:?}", canal.xdp_ports()?);
     ensure!(answers.received + FEW >= QUESTIONS, "beside {sent} frames: {answers:?}");
     topology.pass()
+}
+
+/// Bytes of a transfer, and segments that fill the wire for them, at the least.
+const BYTES: u64 = 16_000_000;
+const SEGMENTS: u64 = BYTES / 1460;
+/// Segments, on average, that are one packet where they are merged: a worker that keeps up has few at a time.
+const MERGED: u64 = 4;
+
+/// Packets that the gateway interface's sockets have received, that the worker has handled, and that the TAP device was given.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    segments: u64,
+    handled: u64,
+    written: u64,
+}
+
+impl Counted {
+    fn now(canal: &Canal<'_>) -> Result<Self> {
+        let (ports, workers) = (canal.show("ports")?, canal.show("workers")?);
+        let sum = |list: &Value, key: &str, value: Value, field: &str| -> Result<u64> {
+            let all = list.as_array().context("no list")?.iter().filter(|one| one[key] == value);
+            all.map(|one| one[field].as_u64().with_context(|| format!("no {field}"))).sum()
+        };
+        Ok(Self {
+            segments: sum(&ports, "name", "eth1".into(), "rx_frames")?,
+            handled: sum(&workers, "worker", 0.into(), "received")?,
+            written: sum(&ports, "kind", "tap".into(), "tx_frames")?,
+        })
+    }
+
+    /// Of a transfer from a plain host.
+    fn during(canal: &Canal<'_>, plain: &Plain, server: &Netns, to: IpAddr) -> Result<Self> {
+        let before = Self::now(canal)?;
+        tcp::transfer(&plain.ns, server, to, BYTES)?;
+        let after = Self::now(canal)?;
+        let counted = Self {
+            segments: after.segments - before.segments,
+            handled: after.handled - before.handled,
+            written: after.written - before.written,
+        };
+        ensure!(counted.segments >= SEGMENTS, "they came by the sockets, one by one: {counted:?}");
+        Ok(counted)
+    }
+}
+
+fn merged_for_a_pod_of_the_node(shape: &Shape) -> Result<()> {
+    let topology = Topology::build(shape)?;
+    let link = Link::new(&topology, &topology.hosts[0], 1)?;
+    let plain = link.host(2)?;
+    let words = ["--gateway-iface", "eth1"];
+    let options = CanalOptions { port: "af-xdp".into(), workers: 1, ..CanalOptions::with(&words) };
+    let network = Network { dual: true, ..Network::default() };
+    let overlay = Overlay::start(&topology, &network, &[Role::Canal(options)])?;
+    let pod = overlay.pod(0);
+    for to in pod.addresses() {
+        wait::until("the pod answers", wait::SOON, || {
+            Ping::to(to).count(1).expect_all(&plain.ns).map(|_| true)
+        })?;
+        let counted = Counted::during(overlay.canal(0), &plain, &pod.ns, to)?;
+        ensure!(counted.written * MERGED <= counted.segments, "{to}: {counted:?}");
+    }
+    topology.pass()
+}
+
+#[test]
+fn segments_for_a_pod_of_the_node_are_merged() -> Result<()> {
+    merged_for_a_pod_of_the_node(&Shape::hosts(1))
+}
+
+#[test]
+fn segments_for_a_pod_of_the_node_are_merged_without_offloads() -> Result<()> {
+    merged_for_a_pod_of_the_node(&Shape::hosts(1).offloads(false))
+}
+
+/// Where another interface's sockets would have to cut them again they are not.
+#[test]
+fn segments_for_the_overlay_are_merged_for_a_port_that_takes_super_frames() -> Result<()> {
+    for (port, merges) in [("af-xdp", false), ("eth0=tap,eth1=af-xdp", true)] {
+        let topology = Topology::build(&Shape::hosts(2).offloads(false))?;
+        let site = Site::build(&topology, port, 1)?;
+        let (canal, pod) = (site.overlay.canal(0), site.overlay.pod(1));
+        let counted = Counted::during(canal, &site.plain, &pod.ns, pod.v4.into())?;
+        // Answers are handled, too.
+        let as_they_came = counted.handled >= counted.segments;
+        ensure!(as_they_came != merges, "{port}: {counted:?}");
+        topology.pass()?;
+    }
+    Ok(())
 }

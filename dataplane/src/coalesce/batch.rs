@@ -46,12 +46,27 @@ impl Coalescer {
     /// ends its super-frame.
     pub fn run(&mut self, batch: &mut Vec<Received>, pool: &mut FramePool) -> usize {
         let before = batch.len();
-        std::mem::swap(&mut self.incoming, batch);
-        batch.clear();
+        let mut incoming = std::mem::take(&mut self.incoming);
+        std::mem::swap(&mut incoming, batch);
+        self.append(incoming.drain(..), |_| true, pool, batch);
+        self.incoming = incoming;
+        before - batch.len()
+    }
+
+    /// Appends `incoming` to `batch`, merged in the same way; what is there already is left alone, and so is every frame that
+    /// is not `wanted`. For all packets of a connection that must be the same answer: their order depends on it.
+    pub fn append(
+        &mut self,
+        incoming: impl Iterator<Item = Received>,
+        wanted: impl Fn(&[u8]) -> bool,
+        pool: &mut FramePool,
+        batch: &mut Vec<Received>,
+    ) {
         let mut open: [Option<Open>; OPEN] = [None; OPEN];
         let mut oldest = 0;
-        for received in self.incoming.drain(..) {
-            let Some(tcp) = Tcp::parse(received.frame.data()) else {
+        for received in incoming {
+            let data = received.frame.data();
+            let Some(tcp) = wanted(data).then(|| Tcp::parse(data)).flatten() else {
                 batch.push(received);
                 continue;
             };
@@ -83,7 +98,6 @@ impl Coalescer {
             batch.push(received);
         }
         self.spent.drain(..).for_each(|frame| pool.give(frame));
-        before - batch.len()
     }
 }
 

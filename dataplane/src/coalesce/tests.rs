@@ -395,3 +395,21 @@ fn connections_of_different_ports_are_not_one_even_with_the_same_addresses() {
     assert_eq!(Coalescer::new().run(&mut received, &mut pool), 0);
     assert_eq!(received.len(), 2);
 }
+
+#[test]
+fn what_is_there_already_and_what_is_not_wanted_is_left_alone() {
+    let script: Vec<_> = (0..20).map(|i| (i, Kind::Data { len: 500, push: false })).collect();
+    let packets = batch(vec![sample(false), sample(true)], &script);
+    let mut pool = pool(20);
+    let mut batch = receive(&mut pool, &packets[..2]);
+    let incoming = receive(&mut pool, &packets[2..]);
+    let is_v4 = |frame: &[u8]| frame[12] == 8;
+    Coalescer::new().append(incoming.into_iter(), is_v4, &mut pool, &mut batch);
+    let merged = batch.remove(2);
+    assert_eq!((merged.frame.len(), merged.offload.gso.unwrap().size), (14 + 40 + 9 * 500, 500));
+    let rest: Vec<_> = batch.iter().map(|received| received.frame.data().to_vec()).collect();
+    let v6 = packets[2..].iter().filter(|(_, packet)| !is_v4(packet));
+    let expected: Vec<_> = packets[..2].iter().chain(v6).map(|(_, packet)| packet.clone()).collect();
+    assert_eq!(rest, expected);
+    assert!(batch.iter().all(|received| received.offload == Offload::NONE));
+}

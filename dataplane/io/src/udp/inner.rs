@@ -77,8 +77,19 @@ pub fn tunnel(outer_len: usize) -> Tunnel {
 /// that is cheap; who acts on it looks again.
 #[inline]
 pub fn tcp_segment_target(datagram: &[u8], payload: usize) -> Option<IpAddr> {
-    let ip = datagram.get(NETWORK..)?;
-    let (protocol, target, headers) = match datagram[NETWORK - 2..NETWORK] {
+    segment_target(datagram, NETWORK, payload)
+}
+
+/// The same for a plain Ethernet frame, with payload or without.
+#[inline]
+pub fn plain_tcp_target(frame: &[u8]) -> Option<IpAddr> {
+    segment_target(frame, ETHERNET, 0)
+}
+
+#[inline]
+fn segment_target(bytes: &[u8], network: usize, payload: usize) -> Option<IpAddr> {
+    let ip = bytes.get(network..)?;
+    let (protocol, target, headers) = match bytes[network - 2..network] {
         [0x08, 0x00] => (*ip.get(9)?, IpAddr::from(*ip.get(16..)?.first_chunk::<4>()?), 20 + 20),
         [0x86, 0xdd] => (*ip.get(6)?, IpAddr::from(*ip.get(24..)?.first_chunk::<16>()?), 40 + 20),
         _ => return None,

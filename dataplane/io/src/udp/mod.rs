@@ -11,7 +11,9 @@ mod run;
 mod socket;
 mod unpack;
 
-pub(crate) use inner::{offload as inner_offload, plain_offload, tcp_segment_target as inner_tcp_target};
+pub(crate) use inner::{
+    offload as inner_offload, plain_offload, plain_tcp_target, tcp_segment_target as inner_tcp_target,
+};
 pub(crate) use message::set_option;
 pub(crate) use outer::Outer;
 #[cfg(test)]

@@ -213,11 +213,20 @@ pub(crate) mod tests {
 
     /// A super-frame in a tunnel, what is unfinished in it, and the length of its outer headers.
     pub(crate) fn case() -> impl Strategy<Value = (Vec<u8>, Offload, usize)> {
-        (any::<(bool, bool, bool)>(), 1usize..12_000, 100u16..1400, prop_oneof![Just(0x10u8), Just(0x18)])
-            .prop_map(|((outer_v6, v6, df), payload, size, flags)| {
+        stream(any::<bool>())
+    }
+
+    /// The same with a packet of IPv6 in it, or of IPv4.
+    pub(crate) fn stream(
+        v6: impl Strategy<Value = bool>,
+    ) -> impl Strategy<Value = (Vec<u8>, Offload, usize)> {
+        let flags = prop_oneof![Just(0x10u8), Just(0x18)];
+        (any::<(bool, bool)>(), v6, 1usize..12_000, 100u16..1400, flags).prop_map(
+            |((outer_v6, df), v6, payload, size, flags)| {
                 let (frame, offload) = super_frame(outer_v6, v6, payload, size, flags, df);
                 (frame, offload, if outer_v6 { outer::LEN_V6 } else { outer::LEN_V4 })
-            })
+            },
+        )
     }
 
     proptest! {

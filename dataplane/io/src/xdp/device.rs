@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use aya::maps::MapError;
 use canal_dataplane::limits::ETHERNET;
 use canal_dataplane::port::IfIndex;
@@ -33,6 +34,9 @@ pub struct XdpConfig {
     pub name: String,
     /// What of it is ours.
     pub ours: Ours,
+    /// Destinations on this host: what goes there in pieces is merged. What goes elsewhere is merged only if no other
+    /// interface's sockets could have to cut it again.
+    pub local: Vec<IpNetwork>,
     /// MTU of the interface, bytes of an IP packet.
     pub mtu: u32,
     /// Workers; queue *i* is given to worker *i* modulo their number.
@@ -53,8 +57,6 @@ pub enum Ours {
         vtep: Vtep,
         /// MTU of the overlay, bytes of an IP packet.
         overlay_mtu: u32,
-        /// Destinations on this host: what goes there in pieces is merged, where a gateway has others going out again.
-        local: Vec<IpNetwork>,
     },
     /// Of a gateway: plain packets for what is the overlay's, by the longest prefix.
     Plain(Arc<BTreeMap<IpNetwork, Whose>>),
@@ -72,9 +74,7 @@ impl Ours {
     /// What it makes of sockets.
     fn role(&self) -> Role {
         match self {
-            Self::Vxlan { overlay_mtu, local, .. } => {
-                Role::Underlay { overlay_mtu: *overlay_mtu as usize, local: local.clone() }
-            }
+            Self::Vxlan { overlay_mtu, .. } => Role::Underlay { overlay_mtu: *overlay_mtu as usize },
             Self::Plain(_) => Role::Gateway,
         }
     }
@@ -192,6 +192,7 @@ impl XdpDevice {
             mac,
             longest: config.mtu as usize + ETHERNET,
             role: config.ours.role(),
+            local: ArcSwap::from_pointee(config.local.clone()),
             polls: config.busy_poll.is_some(),
         });
         sockets.iter_mut().for_each(|queue| queue.fill(&interface, fill_of(queues)));
@@ -221,7 +222,8 @@ impl XdpDevice {
     /// # Errors
     /// When the kernel refuses, which it has no reason to.
     pub fn take(&mut self, config: &XdpConfig) -> Result<(), XdpError> {
-        let Interface { mac, memory, .. } = &*self.interface;
+        let Interface { mac, memory, local, .. } = &*self.interface;
+        local.store(Arc::new(config.local.clone()));
         Ok(tell(&mut self.program, &config.ours, &Frames { mac: *mac, longest: memory.longest() })?)
     }
 
@@ -351,7 +353,8 @@ impl XdpConfig {
         Self {
             ifindex: 1,
             name: "eth0".into(),
-            ours: Ours::Vxlan { vtep: Vtep::default(), overlay_mtu: mtu - 50, local: Vec::new() },
+            ours: Ours::Vxlan { vtep: Vtep::default(), overlay_mtu: mtu - 50 },
+            local: Vec::new(),
             mtu,
             workers: 1,
             forbid_native: false,

@@ -5,6 +5,7 @@ mod gather;
 mod lookup;
 mod memory;
 mod neighbors;
+mod plain;
 mod port;
 mod region;
 mod ring;

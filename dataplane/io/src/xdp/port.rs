@@ -232,7 +232,7 @@ impl Port for XdpPort {
         }
         self.turn = self.turn.wrapping_add(1);
         let (count, mut left) = (self.wires.len(), limit);
-        let through = self.carries_gateways();
+        let through = count > 1;
         for step in 0..count {
             let wire = &mut self.wires[(self.turn + step) % count];
             left -= wire.receive(left, &mut self.spare, &mut self.arrived, pool, into, through);

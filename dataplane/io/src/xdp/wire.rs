@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+use canal_dataplane::coalesce::Coalescer;
 use canal_dataplane::frame::{Frame, FramePool};
 use canal_dataplane::limits::ETHERNET;
 use canal_dataplane::net::Mac;
@@ -14,10 +16,10 @@ use ipnetwork::IpNetwork;
 use super::gather::gather;
 use super::memory::Memory;
 use super::neighbors::Hops;
+use super::plain;
 use super::region::{Borrower, Region};
 use super::ring::Descriptor;
 use super::socket::Socket;
-use crate::udp::plain_offload;
 
 /// Calls after which the kernel is left alone with what it has not sent: one is enough where it takes all that can wait, and
 /// without that each takes 32.
@@ -63,8 +65,6 @@ pub(super) enum Role {
     Underlay {
         /// MTU of the overlay, bytes of an IP packet.
         overlay_mtu: usize,
-        /// Destinations on this host.
-        local: Vec<IpNetwork>,
     },
     /// Plain packets.
     Gateway,
@@ -82,6 +82,8 @@ pub(super) struct Interface {
     /// Bytes of the longest frame that may be on the wire.
     pub longest: usize,
     pub role: Role,
+    /// Destinations on this host.
+    pub local: ArcSwap<Vec<IpNetwork>>,
     /// Look at empty queues by a system call, in which the kernel polls them.
     pub polls: bool,
 }
@@ -100,13 +102,24 @@ pub struct Wire {
     turn: usize,
     /// The device had no room for all that was to be sent.
     held_up: bool,
+    coalescer: Coalescer,
     pub(super) stats: PortStats,
 }
 
 impl Wire {
     pub(super) fn new(queues: Vec<Queue>, interface: Arc<Interface>, hops: Hops, hands: Vec<Frame>) -> Self {
         let share = hands.len();
-        Self { queues, interface, hops, hands, share, turn: 0, held_up: false, stats: PortStats::default() }
+        Self {
+            queues,
+            interface,
+            hops,
+            hands,
+            share,
+            turn: 0,
+            held_up: false,
+            coalescer: Coalescer::new(),
+            stats: PortStats::default(),
+        }
     }
 
     /// The interface.
@@ -157,7 +170,7 @@ impl Wire {
     }
 
     /// Delivers up to `limit` frames to `into` and replaces them out of `spare`; how many came. `arrived` is room for them. What
-    /// may go out of a gateway again (`through`) is not merged.
+    /// may go out by another interface again (`through`) is not merged.
     pub(super) fn receive(
         &mut self,
         limit: usize,
@@ -173,16 +186,17 @@ impl Wire {
             self.take_from((self.turn + step) % self.queues.len(), left, spare, arrived);
         }
         let count = arrived.len();
-        let Interface { ifindex, longest, role, .. } = &*self.interface;
+        let Interface { ifindex, longest, role, local, .. } = &*self.interface;
+        let local = local.load();
+        let stays = |target: IpAddr| !through || local.iter().any(|net| net.contains(target));
         match role {
-            Role::Underlay { overlay_mtu, local } => {
-                let stays = |target: IpAddr| !through || local.iter().any(|net| net.contains(target));
+            Role::Underlay { overlay_mtu } => {
                 self.stats.rx_dropped += gather(arrived, *overlay_mtu, stays, pool, into);
             }
-            Role::Gateway => into.extend(arrived.drain(..).map(|mut frame| {
-                let offload = plain_offload(frame.data_mut(), longest - ETHERNET);
-                Received { frame, offload, ingress: Ingress::Gateway(*ifindex) }
-            })),
+            Role::Gateway => {
+                let (mtu, ingress) = (longest - ETHERNET, Ingress::Gateway(*ifindex));
+                plain::deliver(arrived, mtu, ingress, stays, &mut self.coalescer, pool, into);
+            }
         }
         count
     }

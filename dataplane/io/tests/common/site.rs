@@ -107,11 +107,8 @@ impl Host {
         XdpConfig {
             ifindex,
             name: "eth0".into(),
-            ours: Ours::Vxlan {
-                vtep: Vtep { v4: vtep_v4, v6: vtep_v6, port: vxlan_port },
-                overlay_mtu: MTU,
-                local: Vec::new(),
-            },
+            ours: Ours::Vxlan { vtep: Vtep { v4: vtep_v4, v6: vtep_v6, port: vxlan_port }, overlay_mtu: MTU },
+            local: Vec::new(),
             mtu: 1500,
             workers: 1,
             forbid_native: mode == Mode::Generic,

@@ -26,6 +26,7 @@ const volatile __u32 gen_first;    // number of the first one
 const volatile __u32 gen_tunnel;   // frames are encapsulated
 const volatile __u32 gen_replies;  // ports swapped: answers to the flows of the other direction
 const volatile __u32 gen_mix;      // 7 of 64 bytes, 4 of 570, 1 of gen_length
+const volatile __u64 gen_packets;  // how many in all; 0: no end
 const volatile __u64 gen_gap_ps;   // time from packet to packet; 0: as fast as it goes
 const volatile __u8 gen_template[TEMPLATE];
 
@@ -76,8 +77,10 @@ SEC("xdp") int generate(struct xdp_md *ctx)
     struct progress *p = bpf_map_lookup_elem(&progress, &zero);
     if (!p)
         return XDP_ABORTED;
+    // A dropped frame goes back to its pool at once.
+    if (gen_packets && p->sent >= gen_packets)
+        return XDP_DROP;
     if (gen_gap_ps) {
-        // A dropped frame goes back to its pool at once.
         __u64 now = bpf_ktime_get_ns() * 1000;
         if (now < p->next_ps)
             return XDP_DROP;

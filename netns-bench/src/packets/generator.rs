@@ -36,12 +36,14 @@ pub struct Stream {
     pub replies: bool,
     /// Packets a second; `None`: as many as the core can make.
     pub rate: Option<f64>,
+    /// Packets in all; `None`: until it ends.
+    pub packets: Option<u64>,
 }
 
 impl Stream {
     /// Frames of `length` bytes, one flow, as fast as it goes.
     pub fn new(direction: Direction, length: u32) -> Self {
-        Self { direction, length, mix: false, flows: 1, first: 0, replies: false, rate: None }
+        Self { direction, length, mix: false, flows: 1, first: 0, replies: false, rate: None, packets: None }
     }
 }
 
@@ -54,6 +56,7 @@ struct Order {
     tunnel: bool,
     replies: bool,
     mix: bool,
+    packets: u64,
     gap_ps: u64,
     template: Vec<u8>,
 }
@@ -76,6 +79,7 @@ impl Generator {
             tunnel,
             replies: stream.replies,
             mix: stream.mix,
+            packets: stream.packets.unwrap_or(0),
             gap_ps: stream.rate.map_or(0, |rate| (1e12 / rate) as u64),
             template: template::template(stream.direction, ends).to_vec(),
         };
@@ -122,6 +126,7 @@ pub fn main(order: &str) -> Result<()> {
             .override_global("gen_tunnel", &tunnel, true)
             .override_global("gen_replies", &replies, true)
             .override_global("gen_mix", &mix, true)
+            .override_global("gen_packets", &order.packets, true)
             .override_global("gen_gap_ps", &order.gap_ps, true)
             .override_global("gen_template", &template, true);
     })?;

@@ -4,6 +4,7 @@ pub mod idle;
 pub mod load;
 pub mod memory;
 pub mod newflows;
+pub mod opening;
 pub mod overload;
 pub mod policy_change;
 pub mod rate;

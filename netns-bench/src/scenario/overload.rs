@@ -7,6 +7,7 @@ use crate::line::{Line, Rate};
 use crate::packets::Direction;
 use crate::pair::add_trips;
 use crate::report::Samples;
+use crate::scenario::opening;
 use crate::scenario::rate::{self, Traffic};
 use crate::site::Plan;
 use anyhow::{Context, Result, ensure};
@@ -34,7 +35,7 @@ const DRAIN: Duration = Duration::from_millis(300);
 pub fn measure(line: &mut Line<'_>, plan: &Plan, samples: &mut Samples) -> Result<()> {
     for (arrangement, name) in line.arrangements(plan) {
         line.arrange(arrangement)?;
-        rate::open(line, &TRAFFIC, plan)?;
+        opening::open(line, &TRAFFIC)?;
         let carried = rate::best(line, &TRAFFIC, plan)?;
         samples.add(&name, "overload", "carried_pps", carried.forwarded);
         let before = steady(line, &carried, plan)?;

@@ -7,14 +7,15 @@ use crate::line::{Line, Rate};
 use crate::packets::Direction;
 use crate::packets::generator::Stream;
 use crate::report::Samples;
+use crate::scenario::opening;
 use crate::site::Plan;
 use anyhow::{Result, ensure};
 use std::time::Duration;
 
 /// Offered loads after the first, which is all the generator has: what was forwarded then, times this.
 const LOADS: [f64; 3] = [0.85, 1.2, 1.5];
-/// Packets a second with which connections are opened beforehand.
-const OPENING: f64 = 150_000.0;
+/// Flows of a smoke run, at most.
+const SMOKE_FLOWS: u32 = 10_000;
 /// Numbers of the established flows; those of new ones are far above.
 const FIRST_FLOW: u32 = 0;
 
@@ -53,10 +54,12 @@ pub fn measure(
     plan: &Plan,
     samples: &mut Samples,
 ) -> Result<()> {
+    let flows = plan.scale(traffic.flows, traffic.flows.min(SMOKE_FLOWS));
+    let traffic = Traffic { flows, ..*traffic };
     for (arrangement, name) in line.arrangements(plan) {
         line.arrange(arrangement)?;
-        open(line, traffic, plan)?;
-        let best = best(line, traffic, plan)?;
+        opening::open(line, &traffic)?;
+        let best = best(line, &traffic, plan)?;
         ensure!(best.forwarded > 0.0, "{name}: nothing came out");
         samples.add(&name, scenario, "offered_pps", best.offered);
         samples.add(&name, scenario, "pps", best.forwarded);
@@ -65,19 +68,6 @@ pub fn measure(
         if best.wrong > 0.01 * best.forwarded {
             samples.add(&name, scenario, "wrong_per_s", best.wrong);
         }
-    }
-    Ok(())
-}
-
-/// Opens the connections, and answers in each: what is not answered is asked about again by some.
-pub fn open(line: &Line<'_>, traffic: &Traffic, plan: &Plan) -> Result<()> {
-    let there = Traffic { length: 64, mix: false, ..*traffic };
-    let back = Traffic { direction: there.direction.back(), ..there };
-    let least = plan.scale(0.2, 0.1);
-    let time = Duration::from_secs_f64((f64::from(traffic.flows) / OPENING * 1.3).max(least));
-    for (traffic, replies) in [(there, false), (back, true), (there, false)] {
-        let _generator = line.start(&Stream { replies, ..traffic.stream(Some(OPENING)) })?;
-        std::thread::sleep(time);
     }
     Ok(())
 }

@@ -8,9 +8,10 @@ use netns_tests::packet_socket::PacketSocket;
 use netns_tests::plan::GATEWAY_MAC;
 use netns_tests::traffic::udp::Echo;
 use netns_tests::traffic::{Flows, tcp};
-use netns_tests::{Canal, CanalOptions, Network, Overlay, Role, Shape, Topology, wait};
+use netns_tests::{Canal, CanalOptions, Network, Overlay, Role, Shape, Topology, cmd, wait};
 use serde_json::{Value, json};
-use std::net::SocketAddrV4;
+use std::net::{SocketAddrV4, UdpSocket};
+use std::time::{Duration, Instant};
 
 /// Replies cross two routers: the node of the sender and the node of the receiver.
 const REMOTE_TTL: u8 = 62;
@@ -176,4 +177,72 @@ fn taken_over(canal: &Canal<'_>) -> Result<()> {
     wait::until("AF_XDP has the interface", wait::SOON, || {
         Ok(canal.status()?["port"] == "af-xdp" && !canal.xdp_ports()?.is_empty())
     })
+}
+
+/// Packets that wait for the daemon while it is stopped: fewer than the TAP device's queue has room for, several times what
+/// an underlay device takes whose other end does not look.
+const BURST: usize = 900;
+/// Time in which they have to be there: far more than it takes, and less than a worker sleeps.
+const BURST_TIME: Duration = Duration::from_millis(300);
+
+/// The other end of the underlay receives in a thread of the kernel on the worker's core, and the worker comes first there:
+/// the device is full as long as the worker does not sleep.
+#[test]
+fn a_worker_does_not_sleep_for_long_over_a_full_device() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(2).without_captures())?;
+    let overlay = Overlay::start(&topology, &Network::default(), &[af_xdp(), Role::Kernel])?;
+    let (here, there, canal) = (overlay.pod(0), overlay.pod(1), overlay.canal(0));
+    wait_reachable(here, there.v4.into())?;
+    let (host, port) = (overlay.host(0), overlay.host(0).port());
+    // That thread receives nothing of a sender that leaves segmentation to others.
+    host.ns.run(&["ethtool", "-K", "eth0", "tso", "off"])?;
+    topology.switch.run(&["ethtool", "-K", &port, "gro", "on"])?;
+    let threaded = format!("echo 1 > /sys/class/net/{port}/threaded");
+    cmd::run(&["ip", "netns", "exec", topology.switch.name(), "sh", "-c", &threaded])?;
+    let receiver = thread_named("/proc", &format!("napi/{port}-"))?;
+    let daemon = canal.pid().context("it runs")?.to_string();
+    let worker = thread_named(&format!("/proc/{daemon}/task"), "canal-w0")?;
+    for thread in [&receiver, &worker] {
+        cmd::run(&["taskset", "-pc", "0", thread])?;
+    }
+    cmd::run(&["chrt", "--fifo", "--pid", "1", &worker])?;
+    let (sender, listener) = (
+        here.ns.enter(|| Ok(UdpSocket::bind((here.v4, 0))?))?,
+        there.ns.enter(|| Ok(UdpSocket::bind((there.v4, PORT))?))?,
+    );
+    sender.connect((there.v4, PORT))?;
+    let came = |time: Duration| -> Result<usize> {
+        let (end, mut count) = (Instant::now() + time, 0);
+        while let left = end.saturating_duration_since(Instant::now())
+            && !left.is_zero()
+        {
+            listener.set_read_timeout(Some(left))?;
+            count += usize::from(listener.recv(&mut [0; 8]).is_ok());
+        }
+        Ok(count)
+    };
+    sender.send(&[0])?;
+    ensure!(came(BURST_TIME)? == 1, "one packet comes");
+    cmd::run(&["kill", "-STOP", &daemon])?;
+    for _ in 0..BURST {
+        sender.send(&[0])?;
+    }
+    cmd::run(&["kill", "-CONT", &daemon])?;
+    let soon = came(BURST_TIME)?;
+    let later = came(Duration::from_secs(1))?;
+    // Some are lost: each attempt costs one as long as the device is full.
+    ensure!(soon > BURST / 3 && later == 0, "{soon} of {BURST} came at once, {later} later");
+    let carried = underlay_ports(canal)?.iter().filter_map(|port| port["tx_frames"].as_u64()).sum::<u64>();
+    ensure!(carried > BURST as u64, "the sockets carry it: {carried}");
+    topology.pass()
+}
+
+/// The thread below `directory` whose name begins so.
+fn thread_named(directory: &str, name: &str) -> Result<String> {
+    let mut all = std::fs::read_dir(directory)?.flatten();
+    let named = |entry: &std::fs::DirEntry| {
+        std::fs::read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm.starts_with(name))
+    };
+    let found = all.find(named).with_context(|| format!("no thread {name}"))?;
+    Ok(found.file_name().to_string_lossy().into_owned())
 }

@@ -13,7 +13,7 @@ fn measured(arguments: &[&str]) -> Vec<String> {
     assert!(nix::unistd::geteuid().is_root(), "the bench needs root: sudo scripts/test.sh");
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let done = Command::new("timeout")
-        .args(["--kill-after=5", "300", env!("CARGO_BIN_EXE_canal-bench"), "--smoke", "-o", "json"])
+        .args(["--kill-after=5", "600", env!("CARGO_BIN_EXE_canal-bench"), "--smoke", "-o", "json"])
         .args(arguments)
         .output()
         .expect("the bench starts");

@@ -182,6 +182,8 @@ fn taken_over(canal: &Canal<'_>) -> Result<()> {
 /// Packets that wait for the daemon while it is stopped: fewer than the TAP device's queue has room for, several times what
 /// an underlay device takes whose other end does not look.
 const BURST: usize = 900;
+/// Times that are tried.
+const BURSTS: usize = 5;
 /// Time in which they have to be there: far more than it takes, and less than a worker sleeps.
 const BURST_TIME: Duration = Duration::from_millis(300);
 
@@ -222,16 +224,22 @@ fn a_worker_does_not_sleep_for_long_over_a_full_device() -> Result<()> {
         Ok(count)
     };
     sender.send(&[0])?;
-    ensure!(came(BURST_TIME)? == 1, "one packet comes");
-    cmd::run(&["kill", "-STOP", &daemon])?;
-    for _ in 0..BURST {
-        sender.send(&[0])?;
-    }
-    cmd::run(&["kill", "-CONT", &daemon])?;
-    let soon = came(BURST_TIME)?;
-    let later = came(Duration::from_secs(1))?;
+    ensure!(came(Duration::from_secs(2))? == 1, "one packet comes");
+    // Somebody else may need the core for as long as a worker sleeps, but hardly each time.
+    let burst = || -> Result<(usize, usize)> {
+        cmd::run(&["kill", "-STOP", &daemon])?;
+        for _ in 0..BURST {
+            sender.send(&[0])?;
+        }
+        cmd::run(&["kill", "-CONT", &daemon])?;
+        Ok((came(BURST_TIME)?, came(Duration::from_secs(2))?))
+    };
+    let mut bursts = Vec::new();
     // Some are lost: each attempt costs one as long as the device is full.
-    ensure!(soon > BURST / 3 && later == 0, "{soon} of {BURST} came at once, {later} later");
+    while !bursts.last().is_some_and(|(soon, later)| *soon > BURST / 3 && *later == 0) {
+        ensure!(bursts.len() < BURSTS, "of {BURST} so many came at once, and so many later: {bursts:?}");
+        bursts.push(burst()?);
+    }
     let carried = underlay_ports(canal)?.iter().filter_map(|port| port["tx_frames"].as_u64()).sum::<u64>();
     ensure!(carried > BURST as u64, "the sockets carry it: {carried}");
     topology.pass()

@@ -1,12 +1,13 @@
 //! What is merged can be segmented again, to as many packets with the same payload; all else is untouched.
 //!
-//! Random bytes are never contiguous segments, so one datagram is repeated, with the fields put right that count on.
+//! Random bytes are never contiguous segments, so one frame is repeated, with the fields put right that count on.
 
 #![no_main]
 
 use canal_dataplane::checksum::{finish, sum};
-use canal_dataplane::coalesce::{TcpChecksums, merge_in_place, run_length};
+use canal_dataplane::coalesce::Coalescer;
 use canal_dataplane::offload::{Checksum, Offload};
+use canal_dataplane::port::{Ingress, Received};
 use canal_dataplane::segment::{MAX_HEADERS, Segmenter};
 use canal_dataplane_fuzz::with_frame;
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
@@ -14,14 +15,11 @@ use libfuzzer_sys::fuzz_target;
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
-    prefix: u8,
-    /// When not the length of the datagram.
-    stride: Option<u16>,
-    trusted: bool,
+    verified: bool,
     repeat: u8,
     /// Bytes missing from the last.
     cut: u8,
-    datagram: &'a [u8],
+    frame: &'a [u8],
 }
 
 fn put(bytes: &mut [u8], at: usize, value: u16) {
@@ -30,10 +28,10 @@ fn put(bytes: &mut [u8], at: usize, value: u16) {
     }
 }
 
-/// `datagram` as the `index`-th of its connection, cut to `len` bytes.
-fn repeated(datagram: &[u8], prefix: usize, index: usize, len: usize) -> Vec<u8> {
-    let mut bytes = datagram[..len].to_vec();
-    let Some(packet) = bytes.get_mut(prefix + 14..) else { return bytes };
+/// `frame` as the `index`-th of its connection, cut to `len` bytes.
+fn repeated(frame: &[u8], index: usize, len: usize) -> Vec<u8> {
+    let mut bytes = frame[..len].to_vec();
+    let Some(packet) = bytes.get_mut(14..) else { return bytes };
     let ip_len = packet.len();
     let transport = match packet.first() {
         Some(first) if first >> 4 == 4 => {
@@ -53,44 +51,48 @@ fn repeated(datagram: &[u8], prefix: usize, index: usize, len: usize) -> Vec<u8>
         }
     };
     let Some(header_words) = packet.get(transport + 12).map(|byte| byte >> 4) else { return bytes };
-    let whole = datagram.len().saturating_sub(prefix + 14 + transport + usize::from(header_words) * 4);
+    let whole = frame.len().saturating_sub(14 + transport + usize::from(header_words) * 4);
     put(packet, transport + 4, 0);
     put(packet, transport + 6, (index * whole) as u16);
     bytes
 }
 
 fuzz_target!(|input: Input| {
-    let prefix = usize::from(input.prefix);
-    let stride = input.stride.map_or(input.datagram.len(), usize::from);
-    let checksums = if input.trusted { TcpChecksums::Trusted } else { TcpChecksums::Verify };
     let last = usize::from(input.repeat % 8);
-    let mut buffer = Vec::new();
-    for index in 0..=last {
+    let packet = |index| {
         let missing = if index == last { usize::from(input.cut) } else { 0 };
-        let len = input.datagram.len().saturating_sub(missing);
-        buffer.extend(repeated(input.datagram, prefix, index, len));
-    }
-    with_frame(&buffer, |frame, _| {
-        let run = run_length(&buffer, prefix, stride, checksums);
-        let Some(offload) = merge_in_place(frame, prefix, stride, checksums) else {
-            assert_eq!(frame.data(), buffer);
-            return;
-        };
-        assert_eq!(run, buffer.len().div_ceil(stride));
-        let Checksum::Partial { start, offset } = offload.checksum else { panic!("must be partial") };
-        let inner =
-            Offload { checksum: Checksum::Partial { start: start - prefix as u16, offset }, ..offload };
-        assert!(frame.trim_front(prefix));
-        let mut segments = Segmenter::new(frame.data(), &inner).expect("well-formed");
-        let mut header = [0; MAX_HEADERS];
-        let mut at = 0;
-        while let Some(segment) = segments.next(&mut header) {
-            let len = segment.header_len + segment.payload.len();
-            let end = (at + stride).min(buffer.len());
-            assert_eq!(len, end - at - prefix);
-            assert_eq!(frame.data()[segment.payload.clone()], buffer[end - segment.payload.len()..end]);
-            at += stride;
+        repeated(input.frame, index, input.frame.len().saturating_sub(missing))
+    };
+    let packets: Vec<_> = (0..=last).map(packet).collect();
+    let checksum = if input.verified { Checksum::Verified } else { Checksum::Complete };
+    let offload = Offload { checksum, ..Offload::NONE };
+    with_frame(&[], |_, pool| {
+        let mut batch = Vec::new();
+        for packet in &packets {
+            let mut frame = pool.take().expect("more frames than packets");
+            if !frame.fill(packet) {
+                pool.give(frame);
+                break;
+            }
+            batch.push(Received { frame, offload, ingress: Ingress::Direct });
         }
-        assert!(at >= buffer.len());
+        let count = batch.len();
+        assert_eq!(Coalescer::new().run(&mut batch, pool) + batch.len(), count);
+        let mut came = packets[..count].iter();
+        for Received { frame, offload, .. } in batch {
+            if offload.gso.is_none() {
+                assert_eq!(came.next().map(Vec::as_slice), Some(frame.data()));
+            } else {
+                let mut segments = Segmenter::new(frame.data(), &offload).expect("well-formed");
+                let mut header = [0; MAX_HEADERS];
+                while let Some(segment) = segments.next(&mut header) {
+                    let packet = came.next().expect("no more segments than packets");
+                    assert_eq!(packet.len(), segment.header_len + segment.payload.len());
+                    assert_eq!(packet[segment.header_len..], frame.data()[segment.payload]);
+                }
+            }
+            pool.give(frame);
+        }
+        assert_eq!(came.next(), None);
     });
 });

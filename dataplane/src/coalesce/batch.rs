@@ -116,7 +116,7 @@ fn mergeable(received: &Received, tcp: &Tcp) -> bool {
     let partial = matches!(checksum, Checksum::Partial { .. });
     gso.is_none()
         && tunnel.is_none()
-        && (!partial || checksum == tcp.partial(0))
+        && (!partial || checksum == tcp.partial())
         && tcp.is_plain_data(received.frame.data())
 }
 
@@ -148,7 +148,7 @@ fn append(head: &mut Received, open: &mut Open, received: &Received, tcp: &Tcp, 
     debug_assert!(grown);
     head.frame.data_mut()[from..].copy_from_slice(payload);
     first.make_super(head.frame.data_mut(), end, tcp.pushes());
-    head.offload = first.super_offload(0);
+    head.offload = first.super_offload();
     open.segments += 1;
     open.next_sequence = tcp.next_sequence();
     true

@@ -97,8 +97,8 @@ impl Tcp {
     }
 
     /// The state of the checksum of a packet whose checksum is unfinished.
-    pub fn partial(&self, prefix: usize) -> Checksum {
-        Checksum::Partial { start: (prefix + self.transport) as u16, offset: CHECKSUM as u16 }
+    pub fn partial(&self) -> Checksum {
+        Checksum::Partial { start: self.transport as u16, offset: CHECKSUM as u16 }
     }
 
     /// True when `next` (parsed from `next_frame`) is the `index`-th segment of a super-frame whose first segment is
@@ -145,11 +145,11 @@ impl Tcp {
         put(frame, self.transport + CHECKSUM, pseudo);
     }
 
-    /// The offload of the super-frame that stands behind `prefix` bytes, of segments as long as this one.
-    pub fn super_offload(&self, prefix: usize) -> Offload {
+    /// The offload of a super-frame of segments as long as this one.
+    pub fn super_offload(&self) -> Offload {
         let kind = if self.v6 { GsoKind::Tcp6 } else { GsoKind::Tcp4 };
         let gso = Gso { kind, size: self.payload_len() as u16, ecn: false };
-        Offload { checksum: self.partial(prefix), gso: Some(gso), tunnel: None }
+        Offload { checksum: self.partial(), gso: Some(gso), tunnel: None }
     }
 }
 

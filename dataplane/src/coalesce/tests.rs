@@ -38,12 +38,24 @@ fn on_the_wire(frame: &[u8], offload: &Offload) -> Vec<Vec<u8>> {
     vec![packet]
 }
 
-const PREFIX: [u8; 12] = [9, 9, 9, 9, 8, 0, 0, 0, 0, 0, 1, 0];
+/// The packets, in frames of their own, as they came over a wire.
+fn arrived<'a>(pool: &mut FramePool, packets: impl IntoIterator<Item = &'a Vec<u8>>) -> Vec<Received> {
+    let received = |packet: &Vec<u8>| Received {
+        frame: filled(pool, packet),
+        offload: Offload::NONE,
+        ingress: Ingress::Direct,
+    };
+    packets.into_iter().map(received).collect()
+}
 
-/// The segments as a socket with UDP GRO delivers them; the first four bytes of each prefix differ.
-fn buffer(segments: &[Vec<u8>]) -> Vec<u8> {
-    let datagram = |(i, segment): (usize, &Vec<u8>)| [&[i as u8; 4], &PREFIX[4..], &segment[..]].concat();
-    segments.iter().enumerate().flat_map(datagram).collect()
+/// What becomes of a batch of these packets: frames, and the packets behind them.
+fn merged(packets: &[Vec<u8>]) -> (Vec<Received>, Vec<Vec<u8>>) {
+    let mut pool = pool(packets.len());
+    let mut batch = arrived(&mut pool, packets);
+    let gone = Coalescer::new().run(&mut batch, &mut pool);
+    assert_eq!(batch.len() + gone, packets.len());
+    let after = batch.iter().flat_map(|one| on_the_wire(one.frame.data(), &one.offload)).collect();
+    (batch, after)
 }
 
 #[derive(Clone, Debug)]
@@ -63,7 +75,6 @@ enum Damage {
     Tos,
     /// Of a packet that may be fragmented.
     Id,
-    Vni,
 }
 
 fn damages() -> impl Strategy<Value = Damage> {
@@ -78,42 +89,29 @@ fn damages() -> impl Strategy<Value = Damage> {
         Just(Damage::Ttl),
         Just(Damage::Tos),
         Just(Damage::Id),
-        Just(Damage::Vni),
     ]
 }
 
 proptest! {
     #[test]
-    fn a_gro_buffer_is_merged_and_segments_back(
-        mut inner in data_headers(), payload in payload(20_000), size in 50usize..1500, push: bool,
-        checksums in prop_oneof![Just(TcpChecksums::Verify), Just(TcpChecksums::Trusted)]
+    fn a_stream_is_merged_and_segments_back(
+        mut inner in data_headers(), payload in payload(20_000), size in 50usize..1500, push: bool
     ) {
         inner.flags |= if push { 0x08 } else { 0 };
         let segments = inner.segments(&payload, size);
-        let bytes = buffer(&segments);
-        let mut pool = pool(1);
-        let mut frame = filled(&mut pool, &bytes);
-        let stride = PREFIX.len() + segments[0].len();
-        let merged = merge_in_place(&mut frame, PREFIX.len(), stride, checksums);
-        if segments.len() < 2 {
-            prop_assert_eq!(merged, None);
-            prop_assert_eq!(frame.data(), bytes);
-        } else {
-            let offload = merged.unwrap();
-            prop_assert_eq!(&frame.data()[..PREFIX.len()], &bytes[..PREFIX.len()]);
-            let Checksum::Partial { start, offset } = offload.checksum else { panic!("not partial") };
-            let start = start - PREFIX.len() as u16;
-            prop_assert!(frame.trim_front(PREFIX.len()));
-            let inner_offload = Offload { checksum: Checksum::Partial { start, offset }, ..offload };
-            prop_assert_eq!(on_the_wire(frame.data(), &inner_offload), segments);
-            // The super-frame itself is a right packet, too.
+        let (mut batch, after) = merged(&segments);
+        prop_assert_eq!(&after, &segments);
+        prop_assert_eq!(batch.len(), 1);
+        // The super-frame itself is a right packet, too.
+        let Received { frame, offload, .. } = &mut batch[0];
+        if let Checksum::Partial { start, offset } = offload.checksum {
             finish_partial(frame.data_mut(), start, offset).unwrap();
-            prop_assert!(verifies(frame.data()));
         }
+        prop_assert!(verifies(frame.data()));
     }
 
     #[test]
-    fn a_damaged_segment_ends_the_run_and_leaves_all_untouched(
+    fn a_damaged_segment_stands_alone_between_what_was_before_it_and_after(
         inner in data_headers(), count in 2usize..8, size in 50usize..300, victim: prop::sample::Index,
         damage in damages()
     ) {
@@ -132,7 +130,7 @@ proptest! {
         };
         let mut changed = own.clone();
         match damage {
-            Damage::Byte { .. } | Damage::Vni => {}
+            Damage::Byte { .. } => {}
             Damage::Sequence(by) => changed.sequence = own.sequence.wrapping_add(by),
             Damage::Flags(flags) => changed.flags = flags,
             Damage::Acknowledgement => changed.acknowledgement ^= 0x100,
@@ -147,18 +145,9 @@ proptest! {
             let len = segments[victim].len();
             segments[victim][at % len] ^= mask;
         }
-        let stride = PREFIX.len() + segments[0].len();
-        let mut bytes = buffer(&segments);
-        if let Damage::Vni = damage {
-            bytes[victim * stride + 10] ^= 1;
-        }
-        let mut pool = pool(1);
-        let mut frame = filled(&mut pool, &bytes);
-        let run = run_length(&bytes, PREFIX.len(), stride, TcpChecksums::Verify);
-        // With the first one damaged, nothing goes with it.
-        prop_assert_eq!(run, victim.max(1));
-        prop_assert_eq!(merge_in_place(&mut frame, PREFIX.len(), stride, TcpChecksums::Verify), None);
-        prop_assert_eq!(frame.data(), bytes);
+        let (batch, after) = merged(&segments);
+        prop_assert_eq!(after, segments);
+        prop_assert_eq!(batch.len(), usize::from(victim > 0) + 1 + usize::from(victim + 1 < count));
     }
 
     #[test]
@@ -173,25 +162,28 @@ proptest! {
             Headers { flags, sequence, id: inner.id.wrapping_add(i), ..inner.clone() }.frame(&[1; 100])
         };
         let segments: Vec<_> = (0..4).map(segment).collect();
-        let stride = PREFIX.len() + segments[0].len();
-        prop_assert_eq!(run_length(&buffer(&segments), PREFIX.len(), stride, TcpChecksums::Trusted), 1);
+        let (batch, after) = merged(&segments);
+        prop_assert_eq!(batch.len(), segments.len());
+        prop_assert_eq!(after, segments);
     }
 
     #[test]
-    fn no_bytes_make_merging_panic(
-        inner in data_headers(), size in 1usize..40, damage in vec((any::<usize>(), any::<u8>()), 0..6),
-        prefix in 0usize..300, stride in 0usize..300, trusted: bool
+    fn whatever_bytes_come_stay_what_they_are(
+        inner in data_headers(), size in 1usize..40,
+        damage in vec((any::<usize>(), any::<usize>(), any::<u8>()), 0..6)
     ) {
-        let segments = inner.segments(&[1; 200], size);
-        let mut bytes = buffer(&segments);
-        let len = bytes.len();
-        damage.iter().for_each(|(at, value)| bytes[at % len] = *value);
-        let mut pool = pool(1);
-        let mut frame = filled(&mut pool, &bytes);
-        let checksums = if trusted { TcpChecksums::Trusted } else { TcpChecksums::Verify };
-        if merge_in_place(&mut frame, prefix, stride, checksums).is_none() {
-            prop_assert_eq!(frame.data(), bytes);
+        let mut segments = inner.segments(&[1; 200], size);
+        let count = segments.len();
+        for (victim, at, value) in damage {
+            let segment = &mut segments[victim % count];
+            let len = segment.len();
+            segment[at % len] = value;
         }
+        let (_, mut after) = merged(&segments);
+        // Only packets of one connection keep their order.
+        after.sort_unstable();
+        segments.sort_unstable();
+        prop_assert_eq!(after, segments);
     }
 }
 
@@ -334,12 +326,7 @@ fn sample(v6: bool) -> Headers {
 }
 
 fn receive(pool: &mut FramePool, packets: &[(usize, Vec<u8>)]) -> Vec<Received> {
-    let received = |(_, packet): &(usize, Vec<u8>)| Received {
-        frame: filled(pool, packet),
-        offload: Offload::NONE,
-        ingress: Ingress::Direct,
-    };
-    packets.iter().map(received).collect()
+    arrived(pool, packets.iter().map(|(_, packet)| packet))
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub fn deliver(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::udp::unpack_cases::{datagrams, stream};
     use canal_dataplane::limits::{BATCH, SUPER_FRAME_BUFFER};
@@ -38,6 +40,8 @@ mod tests {
     const CHUNK: usize = 2048;
     /// Larger than any segment of the generator, each of which came over a wire.
     const MTU: usize = CHUNK;
+    /// Bytes of a frame that say whose it is, and whether it is TCP at all: up to the length of its header, over IPv6.
+    const ADDRESSED: usize = 14 + 40 + 13;
     const GATEWAY: Ingress = Ingress::Gateway(7);
 
     /// The frames of a stream, as they came over a wire.
@@ -48,31 +52,45 @@ mod tests {
         })
     }
 
+    /// Frames of one stream.
+    #[derive(Clone, Debug, Default)]
+    struct Stream {
+        frames: Vec<Vec<u8>>,
+        /// Those whose headers were damaged: they may be another stream's now, and overtaken.
+        strange: Vec<Vec<u8>>,
+    }
+
     /// Two streams, IPv4 and IPv6, of which segments were damaged and exchanged, and something else.
-    fn streams() -> impl Strategy<Value = [Vec<Vec<u8>>; 3]> {
+    fn streams() -> impl Strategy<Value = [Stream; 3]> {
         let damage = proptest::collection::vec((any::<usize>(), 0usize..120, any::<u8>()), 0..3);
         let swap = proptest::option::weighted(0.3, any::<(usize, usize)>());
         let spoiled = |v6| {
             (frames_of(v6), damage.clone(), swap.clone()).prop_map(|(mut frames, damage, swap)| {
                 let count = frames.len();
-                for (frame, at, byte) in damage {
-                    let frame = &mut frames[frame % count];
-                    let at = at % frame.len();
-                    frame[at] = byte;
+                let mut strange = BTreeSet::new();
+                for (victim, at, byte) in damage {
+                    let victim = victim % count;
+                    let at = at % frames[victim].len();
+                    frames[victim][at] = byte;
+                    if at < ADDRESSED {
+                        strange.insert(victim);
+                    }
                 }
+                let strange = strange.into_iter().map(|victim| frames[victim].clone()).collect();
                 if let Some((a, b)) = swap {
                     frames.swap(a % count, b % count);
                 }
-                frames
+                Stream { frames, strange }
             })
         };
-        let others = proptest::collection::vec(proptest::collection::vec(any::<u8>(), 14..80), 0..3);
+        let others = proptest::collection::vec(proptest::collection::vec(any::<u8>(), 14..80), 0..3)
+            .prop_map(|frames| Stream { frames, strange: Vec::new() });
         (spoiled(false), spoiled(true), others).prop_map(|(v4, v6, others)| [v4, v6, others])
     }
 
     /// The streams in one queue, taken by turns.
-    fn queue(streams: &[Vec<Vec<u8>>; 3], turns: &[usize]) -> Vec<Vec<u8>> {
-        let mut left = streams.each_ref().map(|stream| stream.iter());
+    fn queue(streams: &[Stream; 3], turns: &[usize]) -> Vec<Vec<u8>> {
+        let mut left = streams.each_ref().map(|stream| stream.frames.iter());
         let first = turns.iter().filter_map(|turn| left[turn % 3].next().cloned()).collect::<Vec<_>>();
         first.into_iter().chain(left.into_iter().flatten().cloned()).collect()
     }
@@ -117,10 +135,13 @@ mod tests {
                 out.extend(datagrams(frame.data(), offload, 0));
             }
             prop_assert_eq!(out.len(), queue.len());
-            for stream in &streams {
-                let of = |frames: &[Vec<u8>]| -> Vec<_> { frames.iter().filter(|f| stream.contains(f)).cloned().collect() };
-                prop_assert_eq!(of(&out), of(&queue));
+            for Stream { frames, strange } in &streams {
+                let is_of = |frame: &&Vec<u8>| frames.contains(frame) && !strange.contains(frame);
+                let of = |all: &[Vec<u8>]| all.iter().filter(is_of).cloned().collect::<Vec<_>>();
+                prop_assert!(of(&out) == of(&queue), "each stream is in its order");
             }
+            let sorted = |mut all: Vec<Vec<u8>>| { all.sort_unstable(); all };
+            prop_assert!(sorted(out) == sorted(queue.clone()), "and all is there");
             let held = |of| into.iter().filter(|received| size(&received.frame) == of).count();
             prop_assert_eq!(held(CHUNK) + pool.guests(), queue.len(), "every chunk is there");
             prop_assert_eq!(held(SUPER_FRAME_BUFFER) + pool.available(), buffers, "every buffer is there");

@@ -113,6 +113,26 @@ fn bad_values_are_refused_with_their_flag() -> Result<()> {
 }
 
 #[test]
+fn an_interface_that_does_not_exist_is_refused_though_the_datastore_is_away() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(1))?;
+    let mut etcd = Etcd::start(&topology)?;
+    etcd.stop()?;
+    let host = &topology.hosts[0].ns;
+    host.ip("link set eth0 down")?;
+    host.ip("link set eth0 name lan0")?;
+    let mut canal = Canal::prepare(&topology, 0, &etcd, CanalOptions::default())?;
+    canal.launch()?;
+    let status = canal.wait_exit(wait::SOON)?;
+    ensure!(status.and_then(|s| s.code()) == Some(1), "{status:?}");
+    let log = canal.log_text();
+    ensure!(
+        log.contains("--iface eth0: no such interface. Interfaces here: ") && log.contains("lan0"),
+        "{log}"
+    );
+    topology.pass()
+}
+
+#[test]
 fn everything_can_be_shown_as_a_table_and_as_json() -> Result<()> {
     let topology = Topology::build(&Shape::hosts(2))?;
     let overlay = Overlay::start(&topology, &Network::default(), &[Role::canal(), Role::Kernel])?;

@@ -13,7 +13,7 @@ use crate::flannel::identity::StoredIdentity;
 use crate::flannel::{AcquireError, Identity, JoinError, Membership, MembershipOptions, join};
 use crate::host::{External, Wanted};
 use crate::model::flannel::{Backend, NetworkConfig};
-use crate::resolve::pod_mtu;
+use crate::resolve::{missing_gateways, pod_mtu};
 use crate::state::{ConfigState, State};
 use crate::status::{Heard, MAX_COMPLAINTS, Reason, Status};
 
@@ -92,13 +92,16 @@ impl Agent {
         complaints.extend(feeds.live.complaints().cloned());
         let complaints_total = complaints.len();
         complaints.truncate(MAX_COMPLAINTS);
+        let views = self.host.views();
+        let view = views.borrow();
+        let missing = missing_gateways(&self.options.gateways, &view).map(|why| Reason::Gateway { why });
         let status = Status {
             datastore: self.store.describe(),
             connected: feeds.network_status().last_error.is_none(),
             in_sync: feeds.network_in_sync,
             last_contact: feeds.network_status().last_contact,
             heard: Heard { revision: feeds.heard(), at: None },
-            degraded: std::iter::once(reason).chain(feeds.unusable_reason()).collect(),
+            degraded: std::iter::once(reason).chain(feeds.unusable_reason()).chain(missing).collect(),
             complaints,
             complaints_total,
             ..Status::default()

@@ -199,6 +199,7 @@ impl Agent {
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), AgentError> {
         tokio::pin!(stop);
         let options = &self.options;
+        options.wanted.check_names(&self.host.views().borrow())?;
         let mut feeds = Feeds::start(&self.store, &options.prefix, &options.nodename, options.seed);
         let entered = tokio::select! {
             entered = self.enter(&mut feeds) => entered?,

@@ -135,6 +135,21 @@ impl Wanted {
         (!matches!(self.named(view), Ok(Ok(_)))).then_some(ip)
     }
 
+    /// What [`select`] would say in any network, before one is known: nothing but names of interfaces was given, and there
+    /// is none of these. Addresses and routes are not asked for, because they may come while the datastore is waited for,
+    /// which may be behind the same interface.
+    ///
+    /// # Errors
+    /// [`SelectError::NoInterface`], and [`SelectError::Regex`].
+    pub fn check_names(&self, view: &HostView) -> Result<(), SelectError> {
+        let Err(tried) = self.named(view)? else { return Ok(()) };
+        let only_names = self.can_reach.is_none() && !tried.is_empty();
+        if only_names && tried.iter().all(|attempt| attempt.why == Why::NoSuchInterface) {
+            return Err(SelectError::NoInterface { tried, seen: seen(view) });
+        }
+        Ok(())
+    }
+
     /// By `--iface` and `--iface-regex`: the interface, or every attempt that failed.
     fn named(&self, view: &HostView) -> Result<Result<External, Vec<Attempt>>, SelectError> {
         let mut tried = Vec::new();

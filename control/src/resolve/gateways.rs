@@ -10,7 +10,7 @@ use canal_dataplane::verdict::DropReason;
 use ipnetwork::IpNetwork;
 
 use super::{NodeFacts, saturate};
-use crate::host::view::{Address, HostRoute, Link, Scope};
+use crate::host::view::{Address, HostRoute, HostView, Link, Scope};
 use crate::state::Complaint;
 
 /// What the dataplane needs to know of gateways.
@@ -100,9 +100,18 @@ pub(super) fn gateways(
     all
 }
 
+/// What is missing of these interfaces, which needs no network to be seen: a sentence for each.
+pub fn missing_gateways<'a>(names: &'a [String], host: &'a HostView) -> impl Iterator<Item = String> + 'a {
+    names.iter().filter_map(|name| existing(name, host).err()).map(|why| why.to_string())
+}
+
+fn existing<'a>(name: &str, host: &'a HostView) -> Result<&'a Link, NotOne> {
+    host.link_by_name(name).ok_or_else(|| NotOne::Missing(name.to_owned()))
+}
+
 /// The link, if plain packets may be taken from it.
 fn usable<'a>(name: &str, node: &NodeFacts<'a>, endpoints: &[Endpoint]) -> Result<&'a Link, NotOne> {
-    let link = node.host.link_by_name(name).ok_or_else(|| NotOne::Missing(name.to_owned()))?;
+    let link = existing(name, node.host)?;
     let workload = endpoints.iter().find(|endpoint| endpoint.ifindex == Some(link.index));
     match workload {
         _ if link.index == node.external.ifindex => Err(NotOne::Underlay(name.to_owned())),

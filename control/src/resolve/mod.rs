@@ -41,6 +41,7 @@ use crate::model::flannel::mtu::{MtuTooSmall, Underlay, overlay_mtu};
 use crate::model::flannel::{Backend, NetworkConfig, Subnets};
 use crate::state::{Complaint, State};
 use attached::{Attached, Taken};
+pub use gateways::missing_gateways;
 use known::Known;
 
 /// What this node knows besides the datastore.

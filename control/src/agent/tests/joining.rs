@@ -114,6 +114,30 @@ async fn an_interface_that_is_not_there_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn names_are_looked_up_before_the_datastore_has_answered() {
+    let mut world = World::with_config(VXLAN).await;
+    world.store.set_fault(Some(crate::datastore::memory::Fault::Unavailable));
+    // A gateway may come later, and is missed until then.
+    world.gateways = vec!["eth8".into()];
+    let mut node = world.start();
+    let missed = |s: &Status| {
+        let codes: Vec<_> = s.degraded.iter().map(Reason::code).collect();
+        codes == ["waiting_for_datastore", "gateway"]
+            && s.degraded[1].to_string().contains("eth8 does not exist")
+    };
+    node.until("waiting, and the gateway is missed", missed).await;
+    world.host.change(|view| view.links.push(link(8, "eth8")));
+    node.until("waiting alone", |s| s.degraded.len() == 1).await;
+    node.stop().await;
+
+    world.wanted.ifaces = vec!["eth7".into()];
+    let task = world.start().task;
+    let error = tokio::time::timeout(DAY, task).await.expect("it does not wait").unwrap().unwrap_err();
+    assert!(matches!(error, AgentError::Select(_)), "{error}");
+    assert!(error.to_string().contains("--iface eth7: no such interface"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn host_gw_and_alloc_are_joined_too() {
     let world = World::with_config(r#"{"Network":"10.244.0.0/16","Backend":{"Type":"host-gw"}}"#).await;
     world.put(&lease_key("10.244.77.0-24"), r#"{"PublicIP":"192.0.2.77","BackendType":"host-gw"}"#).await;

@@ -28,6 +28,7 @@ use crate::edge::{EdgeError, EdgeFailure, EdgePlan, EdgeReport};
 use crate::host::fake::{FakeKernel, address, link};
 use crate::host::{Error as HostError, External, HostView, Kernel, RouteTo, select};
 use crate::model::calico::WorkloadKey;
+use crate::status::Reason;
 
 const VXLAN: &str = r#"{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}"#;
 const CONFIG: &str = "/coreos.com/network/config";
@@ -264,7 +265,7 @@ impl Node {
     }
 
     fn codes(&self) -> Vec<&'static str> {
-        self.status().degraded.iter().map(crate::status::Reason::code).collect()
+        self.status().degraded.iter().map(Reason::code).collect()
     }
 
     fn spec(&self) -> Arc<NodeSpec> {

@@ -150,6 +150,28 @@ fn can_reach_uses_the_kernels_route_and_source() {
 }
 
 #[test]
+fn names_of_nothing_are_refused_before_a_network_is_known_and_all_else_may_still_come() {
+    let absent = |names: &[&str]| Wanted { ifaces: strings(names), ..Wanted::default() };
+    let wanted = absent(&["eth9", "eth8"]);
+    let error = wanted.check_names(&host()).unwrap_err();
+    assert_eq!(error.to_string(), select(&wanted, &host(), None).unwrap_err().to_string());
+
+    let may_come = [
+        Wanted::default(),
+        absent(&["eth9", "wlan0"]),
+        absent(&["empty0"]),
+        absent(&["eth9", "10.0.0.9"]),
+        Wanted { regexes: strings(&["^10\\.9"]), ..absent(&["eth9"]) },
+        Wanted { can_reach: "10.0.0.9".parse().ok(), ..absent(&["eth9"]) },
+    ];
+    for wanted in may_come {
+        wanted.check_names(&host()).unwrap_or_else(|error| panic!("{wanted:?}: {error}"));
+    }
+    let no_regex = Wanted { regexes: strings(&["("]), ..Wanted::default() };
+    assert!(matches!(no_regex.check_names(&host()), Err(SelectError::Regex { .. })));
+}
+
+#[test]
 fn every_reason_is_named() {
     let wanted = Wanted {
         ifaces: strings(&["eth9", "10.0.0.9", "canal0", "10.244.3.0", "empty0", "wlan0"]),

@@ -3,12 +3,19 @@
 #
 #   sudo scripts/bench.sh [SCENARIO…] [--peers P,P…] [--runs N] [--seconds S] [--workers N] [--arrangement 1core|split] [--plots DIR] [--smoke] [-o table|json]
 #
-# Builds what is measured and the bench, which does the rest: `scripts/bench.sh --help`, docs/performance.md.
+# Builds what is measured and the bench, which does the rest. Scenarios and peers are in docs/testing.md under "Measuring", numbers
+# in docs/performance.md; once it is built, `target/release/canal-bench --help` says what each option does.
 # CANAL_BIN_DIR names binaries that are built already: canal-fwd, canal and canal-bench.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
+for word in "$@"; do
+    [[ $word != --help && $word != -h ]] || {
+        print_head
+        exit
+    }
+done
 need_root
 # One at a time: two would measure each other.
 exec 9>/run/canal-bench.lock

@@ -21,6 +21,9 @@ die() {
     exit 1
 }
 
+# What a script is for and how it is called: the comment that it begins with.
+print_head() { sed -n '2,/^set /{s/^# \{0,1\}//;/^set /d;p}' "$0"; }
+
 need_root() {
     [[ $EUID -eq 0 ]] || die "this needs root: sudo $0"
 }

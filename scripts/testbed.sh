@@ -27,7 +27,7 @@ IPERF_SECONDS=${IPERF_SECONDS:-3}
 BIN=${CANAL_BIN_DIR:-$(target_dir)/release}
 
 usage() {
-    sed -n '2,/^set /{s/^# \{0,1\}//;/^set /d;p}' "${BASH_SOURCE[0]}"
+    print_head
     exit "${1:-0}"
 }
 

@@ -110,3 +110,40 @@ fn main() -> Result<()> {
     ensure!(failed.is_empty(), "failed: {}", failed.join("; "));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    /// The words of a text, without what surrounds them.
+    fn words(text: &str) -> Vec<&str> {
+        text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).collect()
+    }
+
+    /// `scripts/bench.sh --help` shows the script's first lines, because the bench may not be built yet.
+    #[test]
+    fn the_script_s_head_names_every_option() {
+        let script = include_str!("../../scripts/bench.sh");
+        let (head, _) = script.split_once("\nset ").expect("a head");
+        let named = words(head);
+        for argument in Arguments::command().get_arguments().filter(|argument| !argument.is_positional()) {
+            let option = match (argument.get_short(), argument.get_long()) {
+                (Some(short), _) => format!("-{short}"),
+                (None, long) => format!("--{}", long.expect("a name")),
+            };
+            assert!(named.contains(&option.as_str()), "{option} is not in the head of scripts/bench.sh");
+        }
+    }
+
+    /// That head leads there.
+    #[test]
+    fn every_scenario_is_described() {
+        let (_, measuring) =
+            include_str!("../../docs/testing.md").split_once("## Measuring").expect("a section");
+        let described = words(measuring);
+        for name in scenario::ALL.map(|scenario| scenario.to_string()) {
+            assert!(described.contains(&name.as_str()), "{name} is not in docs/testing.md");
+        }
+    }
+}

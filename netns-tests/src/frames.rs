@@ -1,6 +1,6 @@
 //! Frames built byte by byte for the tests of what must be dropped, and readers for what arrives.
 
-use etherparse::{EtherType, PacketBuilder, SlicedPacket, TransportSlice};
+use etherparse::{EtherType, Icmpv4Type, PacketBuilder, SlicedPacket, TransportSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Six bytes of a MAC address written `aa:bb:…`.
@@ -170,6 +170,22 @@ pub fn frag_needed(link: Link, from: Ipv4Addr, to: Ipv4Addr, mtu: u16, quoted: &
     let mut frame = Vec::with_capacity(builder.size(quoted.len()));
     builder.write(&mut frame, quoted).expect("a frame that fits");
     frame
+}
+
+/// The answer to an ICMP echo request over IPv4; `None` to anything else.
+pub fn echo_reply(request: &[u8]) -> Option<Vec<u8>> {
+    let Some(TransportSlice::Icmpv4(icmp)) = SlicedPacket::from_ethernet(request).ok()?.transport else {
+        return None;
+    };
+    let Icmpv4Type::EchoRequest(echo) = icmp.icmp_type() else { return None };
+    let asked = read(request)?;
+    let (IpAddr::V4(from), IpAddr::V4(to)) = (asked.from, asked.to) else { return None };
+    let builder = PacketBuilder::ethernet2(asked.to_mac, asked.from_mac)
+        .ipv4(to.octets(), from.octets(), 64)
+        .icmpv4_echo_reply(echo.id, echo.seq);
+    let mut frame = Vec::with_capacity(builder.size(asked.payload.len()));
+    builder.write(&mut frame, &asked.payload).expect("a frame that fits");
+    Some(frame)
 }
 
 /// The parts of a received IP datagram that tests look at.

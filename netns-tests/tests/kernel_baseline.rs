@@ -1,13 +1,13 @@
 //! The laboratory itself, proved with the kernel alone: when these fail, no other result here means anything.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use netns_tests::fingerprint::{Fingerprint, Owned};
 use netns_tests::frames::{self, read_vxlan};
 use netns_tests::packet_socket::PacketSocket;
 use netns_tests::traffic::{Ping, iperf, tcp, udp::Echo};
 use netns_tests::{Etcd, KernelPeer, PeerOptions, Pod, Shape, Store, Topology, flannel, plan, wait};
 use serde_json::json;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 /// Two kernel nodes that know one another, and a pod on each.
@@ -157,6 +157,36 @@ fn iperf3_reports_a_rate_between_kernel_peers() -> Result<()> {
     let pair = pair(&topology, &PeerOptions::default())?;
     let rate = iperf::iperf3(&pair.pods[0].ns, &pair.pods[1].ns, pair.pods[1].v4.into(), 1, &[])?;
     ensure!(rate > 1e6, "{rate} bit/s");
+    topology.pass()
+}
+
+/// An address that nobody has.
+const NOBODY: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 200);
+/// Longer than ping waits for a path that has been quick.
+const LATE: Duration = Duration::from_millis(500);
+
+/// Answers the first of three echo requests to [`NOBODY`] at once, and the others late.
+fn answer_late(socket: &PacketSocket) -> Result<()> {
+    let answer = |frame: &[u8]| {
+        frames::echo_reply(frame).filter(|_| frames::read(frame).is_some_and(|f| f.to == NOBODY))
+    };
+    socket.send(&socket.expect("the first request", wait::SOON, answer)?)?;
+    let others = [(); 2].map(|()| socket.expect("another request", wait::SOON, answer));
+    std::thread::sleep(LATE);
+    others.into_iter().try_for_each(|other| socket.send(&other?))
+}
+
+#[test]
+fn pings_are_waited_for_though_the_first_one_was_answered_at_once() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(2))?;
+    let [asker, other] = &topology.hosts[..] else { unreachable!("two hosts") };
+    asker.ns.ip(&format!("neigh add {NOBODY} lladdr {} dev eth0", other.mac()))?;
+    let socket = PacketSocket::open(&other.ns, "eth0")?;
+    std::thread::scope(|scope| {
+        let answering = scope.spawn(|| answer_late(&socket));
+        Ping::to(NOBODY).expect_all(&asker.ns)?;
+        answering.join().map_err(|_| anyhow!("panicked"))?
+    })?;
     topology.pass()
 }
 

@@ -30,7 +30,7 @@ pub struct Answers {
 }
 
 impl Ping {
-    /// Three echo requests of 56 bytes, 50 ms apart, each waited for up to 2 s.
+    /// Three echo requests of 56 bytes.
     pub fn to(to: impl Into<IpAddr>) -> Self {
         Self { to: to.into(), words: Vec::new(), count: 3 }
     }
@@ -77,11 +77,17 @@ impl Ping {
         self
     }
 
-    /// Sends from `ns` and reads what comes back, whatever it is.
+    /// Sends from `ns`, 50 ms apart, and reads what comes back, whatever it is. That is waited for up to 2 s while nothing
+    /// has been answered; afterwards ping waits for the last answer twice as long as for the slowest before, or 50 ms.
     pub fn run(&self, ns: &Netns) -> Result<Answers> {
+        self.send(ns, ["-i", "0.05"])
+    }
+
+    fn send(&self, ns: &Netns, pace: [&str; 2]) -> Result<Answers> {
         let count = self.count.to_string();
         let to = self.to.to_string();
-        let mut argv = vec!["ping", "-n", "-i", "0.05", "-W", "2", "-c", &count];
+        let mut argv = vec!["ping", "-n", "-W", "2", "-c", &count];
+        argv.extend(pace);
         argv.extend(self.words.iter().map(String::as_str));
         argv.push(&to);
         let done = ns.output(&argv)?;
@@ -90,9 +96,11 @@ impl Ping {
         parse(&text).with_context(|| format!("`{}` said:\n{text}", argv.join(" ")))
     }
 
-    /// Sends from `ns`; every request must be answered exactly once.
+    /// Sends from `ns`; every request must be answered exactly once, within 2 s.
+    ///
+    /// All are sent at once: before anything has been answered, so that ping waits for all of them.
     pub fn expect_all(&self, ns: &Netns) -> Result<Answers> {
-        let answers = self.run(ns)?;
+        let answers = self.send(ns, ["-l", &self.count.to_string()])?;
         ensure!(
             answers.received == self.count && answers.duplicates == 0,
             "ping {} -> {} {:?}: {answers:?}",

@@ -124,6 +124,20 @@ pub const fn update_udp_u32(checksum: u16, old: u32, new: u32) -> u16 {
 /// [`OutOfPacket`] when the field is not in the packet, which is then untouched.
 #[inline]
 pub fn finish_partial(packet: &mut [u8], start: u16, offset: u16) -> Result<(), OutOfPacket> {
+    finish_partial_by(packet, start, offset, sum)
+}
+
+/// [`finish_partial`] for who has another way to do what [`sum`] does.
+///
+/// # Errors
+/// As [`finish_partial`].
+#[inline]
+pub fn finish_partial_by(
+    packet: &mut [u8],
+    start: u16,
+    offset: u16,
+    sum: impl FnOnce(&[u8], u64) -> u64,
+) -> Result<(), OutOfPacket> {
     let covered = packet.get_mut(usize::from(start)..).ok_or(OutOfPacket)?;
     let field = usize::from(offset)..usize::from(offset) + 2;
     if field.end > covered.len() {

@@ -151,7 +151,7 @@ impl UdpPort {
         let max = self.abilities.segments;
         if offload.gso.is_none() {
             if let Checksum::Partial { start, offset } = offload.checksum
-                && checksum::finish_partial(frame.data_mut(), start, offset).is_err()
+                && crate::checksum::finish_partial(frame.data_mut(), start, offset).is_err()
             {
                 return false;
             }

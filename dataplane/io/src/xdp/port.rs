@@ -3,7 +3,6 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use canal_dataplane::checksum;
 use canal_dataplane::frame::{Frame, FramePool};
 use canal_dataplane::offload::{Caps, Checksum, Offload};
 use canal_dataplane::port::{Egress, IfIndex, Outgoing, Port, PortStats, Received};
@@ -255,7 +254,7 @@ impl Port for XdpPort {
                     }
                 }
                 (None, Checksum::Partial { start, offset }) if fits => {
-                    if checksum::finish_partial(frame.data_mut(), start, offset).is_ok() {
+                    if crate::checksum::finish_partial(frame.data_mut(), start, offset).is_ok() {
                         self.send(index, frame, mac, pool);
                     } else {
                         self.wires[index].stats.tx_errors += 1;

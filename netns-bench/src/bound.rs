@@ -120,6 +120,8 @@ struct Memory {
 /// An interface.
 struct Side {
     socket: Socket,
+    /// Frames on their way out.
+    away: usize,
     _object: Ebpf,
 }
 
@@ -143,20 +145,14 @@ impl Side {
         socket.fill.publish();
         let mut sockets = XskMap::try_from(object.map_mut("bound_socket").context("no map")?)?;
         sockets.set(0, socket.as_fd().as_raw_fd(), 0)?;
-        Ok(Self { socket, _object: object })
+        Ok(Self { socket, away: 0, _object: object })
     }
 }
 
 /// Moves a batch from one interface to the other; how many packets it was.
 fn shift(from: &mut Side, to: &mut Side, memory: Memory, change: impl Fn(&mut Frame) -> bool) -> usize {
-    let (from, to, Memory { region, kernel }) = (&mut from.socket, &mut to.socket, memory);
-    // What has been sent goes back to where it came from: the kernel looks for the chunk that an address is in.
-    let mut returned = false;
-    while let Some(address) = to.completion.pop() {
-        returned |= from.fill.push(address);
-    }
-    to.completion.release();
-    let mut moved = 0;
+    let (from, Side { socket: to, away, .. }, Memory { region, kernel }) = (&mut from.socket, to, memory);
+    let (mut moved, mut returned) = (0, false);
     while moved < BATCH
         && let Some(Descriptor { address, len, .. }) = from.rx.pop()
     {
@@ -166,9 +162,20 @@ fn shift(from: &mut Side, to: &mut Side, memory: Memory, change: impl Fn(&mut Fr
         let len = frame.len() as u32;
         let Ok(address) = region.lend(frame, kernel) else { continue };
         let sent = fits && to.tx.push(Descriptor { address, len, options: 0 });
-        if !sent {
+        if sent {
+            *away += 1;
+        } else {
             returned |= from.fill.push(address);
         }
+    }
+    // What has been sent goes back to where it came from: the kernel looks for the chunk that an address is in. Whoever only
+    // looks whether something has arrived leaves the ring to the core that writes it, while there is enough to receive into.
+    if moved > 0 || *away > FRAMES / 2 {
+        while let Some(address) = to.completion.pop() {
+            *away -= 1;
+            returned |= from.fill.push(address);
+        }
+        to.completion.release();
     }
     if moved > 0 {
         from.rx.release();

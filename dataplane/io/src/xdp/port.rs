@@ -115,6 +115,8 @@ impl XdpPort {
         }
     }
 
+    /// Takes back what has been sent: where frames are wanted, and before more is sent. Not at every look for something to
+    /// receive, since where the kernel writes it down, frame by frame, is another core's as long as nobody looks.
     fn reap(&mut self) {
         self.wires.iter_mut().for_each(|wire| wire.reap(&mut self.spare));
     }
@@ -225,10 +227,10 @@ impl Port for XdpPort {
     /// By turns each interface is the first: under load each gets its share of `limit` frames.
     fn receive(&mut self, pool: &mut FramePool, into: &mut Vec<Received>, limit: usize) {
         self.settle(pool);
-        for wire in &mut self.wires {
-            wire.reap(&mut self.spare);
-            wire.kick();
+        if self.spare.len() < limit || self.wires.iter().any(|wire| wire.owed() > 0) {
+            self.reap();
         }
+        self.wires.iter_mut().for_each(Wire::kick);
         self.turn = self.turn.wrapping_add(1);
         let (count, mut left) = (self.wires.len(), limit);
         let through = count > 1;
@@ -239,6 +241,9 @@ impl Port for XdpPort {
     }
 
     fn transmit(&mut self, frames: &mut Vec<Outgoing>, pool: &mut FramePool) {
+        if !frames.is_empty() {
+            self.reap();
+        }
         for Outgoing { mut frame, offload, egress } in frames.drain(..) {
             let Some((index, mac)) = self.way(egress, &frame) else {
                 self.go_around(frame, offload, egress, pool);

@@ -11,6 +11,7 @@ use netns_tests::cmd::Background;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::process::Stdio;
+use std::time::Duration;
 
 /// Name of the mode in which this program is its own generator.
 pub const MODE: &str = "generate";
@@ -18,6 +19,8 @@ pub const MODE: &str = "generate";
 const TUNNEL: u32 = 50;
 /// Frames the kernel makes at once.
 const BATCH: u32 = 64;
+/// Pause between two moments in which the core of a paced generator does something else, see [`give_way`].
+const GIVE_WAY: Duration = Duration::from_millis(1);
 
 /// What is sent.
 #[derive(Clone, Copy, Debug)]
@@ -139,6 +142,9 @@ pub fn main(order: &str) -> Result<()> {
     };
     let Some(aya::maps::Map::Array(progress)) = object.map("progress") else { bail!("no progress map") };
     println!("{}", progress.info()?.id());
+    if order.gap_ps > 0 {
+        std::thread::spawn(give_way);
+    }
     let program: &aya::programs::Xdp = object.program("generate").context("no generator")?.try_into()?;
     loop {
         // One long run: each start and end waits for the kernel's grace periods.
@@ -148,5 +154,14 @@ pub fn main(order: &str) -> Result<()> {
             Err(error) => return Err(error).context("sending"),
         }
         ensure!(nix::unistd::getppid().as_raw() != 1, "the bench is gone");
+    }
+}
+
+/// Takes the core for a moment, again and again. The kernel's run is one RCU read section for as long as nobody else wants the
+/// core; every grace period of the machine would wait for it, a tenth of a second each, and a daemon that comes or goes waits
+/// for several.
+fn give_way() {
+    loop {
+        std::thread::sleep(GIVE_WAY);
     }
 }

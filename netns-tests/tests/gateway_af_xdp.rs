@@ -116,6 +116,19 @@ fn the_underlay_by_af_xdp_the_gateway_by_tap() -> Result<()> {
     through("eth0=af-xdp,eth1=tap", 1, &["eth0"])
 }
 
+/// Reading and parsing the types of the kernel takes as long as all else that a start has to do.
+#[test]
+fn the_types_of_the_kernel_are_read_once() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(2))?;
+    let site = Site::build(&topology, "af-xdp", 1)?;
+    let pid = site.overlay.canal(0).pid().context("it runs")?;
+    let io = std::fs::read_to_string(format!("/proc/{pid}/io"))?;
+    let read: u64 = io.lines().find_map(|line| line.strip_prefix("rchar: ")).context("rchar")?.parse()?;
+    let types = std::fs::metadata("/sys/kernel/btf/vmlinux")?.len();
+    ensure!(read < 2 * types, "{read} bytes were read, and the types are {types}");
+    topology.pass()
+}
+
 /// The memory is made again for larger frames, and each interface keeps what it can carry.
 #[test]
 fn interfaces_of_different_mtus_that_go_and_come_back() -> Result<()> {

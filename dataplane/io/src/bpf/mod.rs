@@ -2,6 +2,7 @@
 
 mod destinations;
 mod link_kind;
+mod loader;
 mod programs;
 #[cfg(test)]
 mod queue_test;
@@ -10,6 +11,7 @@ mod steering;
 
 pub(crate) use destinations::Destinations;
 pub use destinations::Whose;
+pub(crate) use loader::load;
 pub use programs::{Hook, LoadError, NextHops};
 pub use settings::{MAX_SUBNETS, Underlay};
 pub use steering::{AttachMode, Attachment, Steering, SteeringError};

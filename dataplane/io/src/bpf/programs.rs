@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use aya::programs::{ProgramError, SchedClassifier, SocketFilter};
-use aya::{Ebpf, EbpfError, EbpfLoader};
+use aya::{Ebpf, EbpfError};
 use canal_dataplane::port::IfIndex;
 
 use super::destinations::Destinations;
+use super::loader;
 use super::settings::WORDS;
 
 /// Next hops that may ever be used (`CANAL_NEXT_HOPS`).
@@ -104,7 +105,7 @@ pub struct Programs {
 impl Programs {
     /// Loads everything; nothing is attached yet.
     pub fn load() -> Result<Self, LoadError> {
-        let mut object = EbpfLoader::new().load(&OBJECT.0)?;
+        let mut object = loader::load(&OBJECT.0)?;
         for hook in Hook::ALL {
             classifier(&mut object, hook)
                 .and_then(SchedClassifier::load)

@@ -10,12 +10,12 @@ use aya::maps::{Array, Map, MapData, MapError, XskMap};
 use aya::programs::links::FdLink;
 use aya::programs::xdp::{XdpLink, XdpMode};
 use aya::programs::{ProgramError, Xdp, loaded_programs};
-use aya::{Ebpf, EbpfError, EbpfLoader};
+use aya::{Ebpf, EbpfError};
 use canal_dataplane::net::Mac;
 use canal_dataplane::port::IfIndex;
 use ipnetwork::IpNetwork;
 
-use crate::bpf::{Destinations, Whose};
+use crate::bpf::{Destinations, Whose, load};
 use crate::netlink::{Attributes, IFINFO, Netlink, link_request};
 
 /// Queues of an interface that can have a socket (`CANAL_XDP_QUEUES`).
@@ -93,7 +93,7 @@ impl Program {
     /// # Errors
     /// [`AttachError`]; a driver that does not know native XDP is a [`AttachError::Program`].
     pub fn attach(program: &str, ifindex: IfIndex, mode: Mode) -> Result<Self, AttachError> {
-        let mut object = EbpfLoader::new().load(&OBJECT.0)?;
+        let mut object = load(&OBJECT.0)?;
         let settings = Array::try_from(take(&mut object, "xdp_settings")?)?;
         let sockets = XskMap::try_from(take(&mut object, "xdp_sockets")?)?;
         let v4 = LpmTrie::try_from(take(&mut object, "destinations_v4")?)?;

@@ -49,6 +49,8 @@ pub struct EdgeOptions {
 
 /// The kernel ports as the control side sees them.
 pub struct KernelEdge {
+    /// Before `steering`: without AF_XDP packets still pass, and its programs take their time to go.
+    wires: Wires,
     steering: Steering,
     workers: Arc<[WorkerHandle]>,
     options: EdgeOptions,
@@ -57,7 +59,6 @@ pub struct KernelEdge {
     second: Chosen,
     /// An interface that cannot be steered, and why: sockets carry the underlay there.
     unsteerable: Option<(IfIndex, String)>,
-    wires: Wires,
     /// What the sockets of the workers are bound to.
     sockets: Option<Bound>,
 }
@@ -85,7 +86,7 @@ impl KernelEdge {
         second: Chosen,
     ) -> Self {
         let wires = Wires::new(Arc::clone(&workers));
-        Self { steering, workers, options, chosen, second, unsteerable: None, wires, sockets: None }
+        Self { wires, steering, workers, options, chosen, second, unsteerable: None, sockets: None }
     }
 
     fn workloads(&mut self, wanted: &BTreeSet<IfIndex>, report: &mut EdgeReport) {
@@ -136,55 +137,60 @@ impl KernelEdge {
         by_xdp.map(|(ifindex, to)| self.xdp_config(*ifindex, &to.name, to.mtu, ours.clone(), local)).collect()
     }
 
-    /// The underlay, and what AF_XDP is to carry of `gateways`.
-    fn underlay(&mut self, plan: Option<&UnderlayPlan>, gateways: &[XdpConfig]) -> Result<(), UnderlayError> {
+    /// Steers the underlay to what carries it, as far as is known: whether AF_XDP can have it shows in [`Self::take_over`].
+    fn underlay(&mut self, plan: Option<&UnderlayPlan>) -> Result<(), UnderlayError> {
         let Some(plan) = plan else {
             self.steering.set_underlay(None)?;
-            self.wires.apply(gateways)?;
-            self.chosen.set(Chosen { xdp: self.wires.taken_over(), ..self.chosen.get() });
             return self.close_sockets();
         };
-        let bound = plan.port.map(|port| Bound {
-            v4: plan.v4,
-            v6: plan.v6,
-            port,
-            mtu: overlay_mtu(plan.mtu, plan.v6.is_some()),
-        });
-        match self.pick(plan, bound, gateways)? {
+        let bound = bound(plan);
+        match self.pick(plan)? {
             UnderlayPort::Udp => {
+                // Sockets are there at once, steering takes the kernel's grace periods.
+                let opened = self.open_sockets(bound);
                 // Peers with direct routing send plain packets; they come through the TAP device all the same.
                 self.steering.set_underlay(Some(steered(plan, false)))?;
-                self.open_sockets(bound)
+                opened
             }
             // What the XDP program leaves to the kernel comes as it does without one.
             UnderlayPort::Tap | UnderlayPort::AfXdp => {
                 if let Err(error) = self.steering.set_underlay(Some(steered(plan, true))) {
-                    return self.fall_back(plan, bound, gateways, error);
+                    return self.fall_back(plan, error);
                 }
                 self.catch_strays(bound)
             }
         }
     }
 
-    /// Has AF_XDP take the interface over if it is to, and says what carries the underlay.
-    fn pick(
+    /// Has AF_XDP take over what it is to carry of the underlay and of `gateways`, and does without it where it cannot.
+    fn take_over(
         &mut self,
-        plan: &UnderlayPlan,
-        bound: Option<Bound>,
-        gateways: &[XdpConfig],
-    ) -> Result<UnderlayPort, UnderlayError> {
+        plan: Option<&UnderlayPlan>,
+        gateways: Vec<XdpConfig>,
+    ) -> Result<(), UnderlayError> {
+        let mut wanted = gateways;
+        if let Some(plan) = plan
+            && let Some(bound) = bound(plan)
+            && self.unsteerable.is_none()
+            && self.options.port.of(&plan.name) == PortChoice::AfXdp
+        {
+            let vtep = Vtep { v4: bound.v4, v6: bound.v6, port: bound.port };
+            let ours = Ours::Vxlan { vtep, overlay_mtu: bound.mtu };
+            wanted.insert(0, self.xdp_config(plan.ifindex, &plan.name, plan.mtu, ours, &plan.own_subnets));
+        }
+        let before = plan.map(|plan| self.wires.refusal(plan.ifindex).map(str::to_owned));
+        self.wires.apply(&wanted)?;
+        self.chosen.set(Chosen { xdp: self.wires.taken_over(), ..self.chosen.get() });
+        let after = plan.map(|plan| self.wires.refusal(plan.ifindex).map(str::to_owned));
+        if before == after { Ok(()) } else { self.underlay(plan) }
+    }
+
+    /// What carries the underlay.
+    fn pick(&mut self, plan: &UnderlayPlan) -> Result<UnderlayPort, UnderlayError> {
         if self.unsteerable.as_ref().is_some_and(|(ifindex, _)| *ifindex != plan.ifindex) {
             self.unsteerable = None;
         }
         let first = choose(self.options.port.of(&plan.name), self.options.abilities)?;
-        let wanted = bound.filter(|_| first.port == UnderlayPort::AfXdp && self.unsteerable.is_none());
-        let of_underlay = wanted.map(|bound| {
-            let vtep = Vtep { v4: bound.v4, v6: bound.v6, port: bound.port };
-            let ours = Ours::Vxlan { vtep, overlay_mtu: bound.mtu };
-            self.xdp_config(plan.ifindex, &plan.name, plan.mtu, ours, &plan.own_subnets)
-        });
-        let wanted: Vec<_> = of_underlay.into_iter().chain(gateways.iter().cloned()).collect();
-        self.wires.apply(&wanted)?;
         let chosen = match (&self.unsteerable, self.wires.refusal(plan.ifindex)) {
             (Some((_, why)), _) => Chosen { port: UnderlayPort::Udp, why: why.clone(), ..first },
             (None, Some(why)) => {
@@ -201,7 +207,7 @@ impl KernelEdge {
         }
         let udp = before.udp.filter(|_| before.port == chosen.port);
         let port = chosen.port;
-        self.chosen.set(Chosen { udp, xdp: self.wires.taken_over(), ..chosen });
+        self.chosen.set(Chosen { udp, xdp: before.xdp, ..chosen });
         Ok(port)
     }
 
@@ -226,20 +232,14 @@ impl KernelEdge {
     }
 
     /// Without `--port tap` an interface that cannot be steered (no Ethernet, say) is no reason to give up.
-    fn fall_back(
-        &mut self,
-        plan: &UnderlayPlan,
-        bound: Option<Bound>,
-        gateways: &[XdpConfig],
-        error: SteeringError,
-    ) -> Result<(), UnderlayError> {
+    fn fall_back(&mut self, plan: &UnderlayPlan, error: SteeringError) -> Result<(), UnderlayError> {
         if self.options.port.of(&plan.name) == PortChoice::Tap {
             return Err(error.into());
         }
         let why = format!("{} cannot be steered: {}", plan.name, chain(&error));
         self.unsteerable = Some((plan.ifindex, why));
-        self.pick(plan, bound, gateways)?;
-        self.open_sockets(bound)
+        self.pick(plan)?;
+        self.open_sockets(bound(plan))
     }
 
     /// Sockets of the UDP port, for each worker.
@@ -306,12 +306,17 @@ impl KernelEdge {
 
 #[async_trait]
 impl Edge for KernelEdge {
+    /// Each program on an interface takes grace periods of the kernel, some milliseconds. What all packets need goes first, and
+    /// AF_XDP, without which packets pass, last: so each workload waits as short as may be when the daemon starts.
     async fn apply(&mut self, plan: &EdgePlan) -> Result<EdgeReport, EdgeError> {
         let mut report = EdgeReport::default();
+        let underlay = plan.underlay.as_ref();
+        let carried = self.underlay(underlay);
         self.workloads(&plan.workloads, &mut report);
         let gateways = self.gateways(plan, &mut report);
-        if let Err(error) = self.underlay(plan.underlay.as_ref(), &gateways) {
-            match &plan.underlay {
+        let taken_over = self.take_over(underlay, gateways);
+        if let Err(error) = carried.and(taken_over) {
+            match underlay {
                 Some(underlay) => report.failed.push(failure(underlay.ifindex, true, &error)),
                 None => return Err(EdgeError(Box::new(error))),
             }
@@ -319,6 +324,12 @@ impl Edge for KernelEdge {
         report.again = self.wires.again();
         Ok(report)
     }
+}
+
+/// Where the sockets of the underlay are.
+fn bound(plan: &UnderlayPlan) -> Option<Bound> {
+    let mtu = overlay_mtu(plan.mtu, plan.v6.is_some());
+    plan.port.map(|port| Bound { v4: plan.v4, v6: plan.v6, port, mtu })
 }
 
 /// What the programs have to know. Without `vxlan` they leave VXLAN packets to the sockets.

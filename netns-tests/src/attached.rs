@@ -1,4 +1,4 @@
-//! Which eBPF programs are attached to a namespace's interfaces: iproute2 does not show TCX links.
+//! Which eBPF programs are attached to a namespace's interfaces, and in what order: iproute2 does not show TCX links.
 
 use crate::netns::Netns;
 use crate::sys;
@@ -23,4 +23,18 @@ pub fn programs(ns: &Netns) -> Result<BTreeMap<String, usize>> {
         }
         Ok(found)
     })
+}
+
+/// The kinds of the links that process `pid` holds (`tcx`, `xdp`), in the order in which it has made them.
+pub fn links(pid: u32) -> Result<Vec<String>> {
+    let mut links = BTreeMap::new();
+    for descriptor in std::fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
+        // Closed meanwhile.
+        let Ok(text) = std::fs::read_to_string(descriptor?.path()) else { continue };
+        let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        if let (Some(kind), Some(id)) = (value("link_type:"), value("link_id:")) {
+            links.insert(id.parse::<u32>().context("link_id")?, kind.to_owned());
+        }
+    }
+    Ok(links.into_values().collect())
 }

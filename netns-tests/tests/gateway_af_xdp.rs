@@ -8,7 +8,7 @@ use netns_tests::frames::{self, mac};
 use netns_tests::overlay::exchange_one_way;
 use netns_tests::topology::Host;
 use netns_tests::traffic::{Flood, Ping, tcp};
-use netns_tests::{Canal, CanalOptions, Netns, Network, Overlay, Role, Shape, Topology, wait};
+use netns_tests::{Canal, CanalOptions, Netns, Network, Overlay, Role, Shape, Topology, attached, wait};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, UdpSocket};
@@ -114,6 +114,21 @@ fn the_gateway_by_af_xdp_the_underlay_by_sockets() -> Result<()> {
 #[test]
 fn the_underlay_by_af_xdp_the_gateway_by_tap() -> Result<()> {
     through("eth0=af-xdp,eth1=tap", 1, &["eth0"])
+}
+
+/// Each of these takes the kernel some milliseconds, and packets pass before the last two.
+#[test]
+fn what_packets_need_is_attached_before_af_xdp() -> Result<()> {
+    let topology = Topology::build(&Shape::hosts(2))?;
+    let mut site = Site::build(&topology, "af-xdp", 1)?;
+    // The pod and the gateway are known this time when it starts.
+    site.overlay.canal_mut(0).terminate()?;
+    site.overlay.canal_mut(0).restart()?;
+    let canal = site.overlay.canal(0);
+    let links = attached::links(canal.pid().context("it runs")?)?;
+    // Of the device, the underlay, the workload and the gateway; of the underlay and the gateway.
+    ensure!(links == ["tcx", "tcx", "tcx", "tcx", "xdp", "xdp"], "{links:?}");
+    topology.pass()
 }
 
 /// Reading and parsing the types of the kernel takes as long as all else that a start has to do.

@@ -103,6 +103,7 @@ impl Drop for Neighbors {
         // Full already: the thread wakes all the same.
         let _ = self.shared.wake.write(1);
         if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
             // A panic there has been printed; nothing is resolved any more, which costs speed only.
             let _ = thread.join();
         }
@@ -182,7 +183,8 @@ impl Resolver {
             if self.news.has_news(self.lookup.ifindex()) || due {
                 self.look(due);
                 looked = if due { Instant::now() } else { looked };
-                std::thread::sleep(rest);
+                // Whoever drops us wakes us.
+                std::thread::park_timeout(rest);
                 rest = (2 * rest).min(LAST_REST);
             }
         }
